@@ -1,0 +1,74 @@
+package protocol
+
+import "time"
+
+// Sizes. The Noise message of 65,535 bytes is what all others follow from.
+const (
+	MaxPayload      = 56 << 10 // one offer, answer or message, so that it fits a Noise message with its envelope
+	MaxMessage      = 64 << 10 // one message of a client
+	MaxNoise        = 65535    // one Noise message, by its specification
+	MaxPacket       = MaxNoise - 16
+	MaxMemberID     = 64 // what a door may use as member id
+	MaxRef          = 64 // offer ids and references
+	MaxBlob         = 2 << 10
+	MaxRecord       = 900  // in one UDP packet with its KRPC envelope, and within BEP 44's 1,000
+	MaxRecordURLs   = 4    // names and addresses of one node
+	MaxURL          = 256  // one of them
+	MaxNodesRecords = 16   // in one NODES
+	MaxInterestTags = 2000 // in one INTEREST: 2,000 x 24 bytes stay under a Noise message
+	MaxOffers       = 82   // of one announce, as bittorrent-tracker caps it
+	TagSize         = 16
+	MemberHashSize  = 8
+)
+
+// Offers wait for late comers.
+const (
+	SmallSwarm      = 50                // below it offers are held and members listed
+	OfferHold       = 45 * time.Second  // clients give an offer 50 s
+	IntervalSmall   = 40 * time.Second  // announce interval where offers are held: under OfferHold
+	IntervalLarge   = 120 * time.Second // and elsewhere, as public trackers ask
+	HeldPerMember   = 3                 // the newest offers of a member
+	HeldBytes       = 16 << 20          // of all members of a node
+	HeldPerReceiver = 10                // held offers delivered to one member in HeldWindow
+	HeldWindow      = 50 * time.Second
+	PublishHold     = 30 * time.Second // publishes and joins wait for nodes not yet known
+)
+
+// Links.
+const (
+	PingQuiet      = 5 * time.Second  // silence after which a ping is sent
+	LinkSilence    = 12 * time.Second // two pings and their answers lost
+	AckDelay       = 20 * time.Millisecond
+	AckBytes       = 64 << 10
+	ResendBytes    = 1 << 20          // not yet acknowledged, per link
+	ResendFor      = 30 * time.Second // and its age
+	GiveUpOffers   = 3 * time.Second  // a link down this long: offers go elsewhere, sends fail
+	GiveUpPresence = 5 * time.Second  // and the members behind it leave
+	LinkLinger     = 60 * time.Second // after the last shared app
+	SwarmEvery     = 500 * time.Millisecond
+	Handshake      = 10 * time.Second
+	MaxLinks       = 512
+	MaxAppLinks    = 64 // above it a node links to 64 random ones
+	MeshLinks      = 4  // under the mesh-wide name, apps or not
+	DialsPerMinute = 60
+	DialUnproven   = 10 * time.Minute // between dials to an address where no handshake succeeded
+	DialBackoffMax = 60 * time.Second
+	MaxTempApps    = 64 // apps a client publishes to or scrapes without being a member
+)
+
+// Trust in counts.
+const (
+	BelievedMembers = 64  // without any evidence
+	JudgedOffers    = 100 // before a node's answered share is judged
+)
+
+// Records.
+const (
+	RecordTTL     = 2 * time.Hour
+	RecordAhead   = 10 * time.Minute // a clock may be wrong by this much
+	ClientDrain   = 4 * time.Second  // over which a stopping node closes its clients
+	DefaultPort   = 8787
+	RecordSalt    = "peerserver1"
+	NoisePrologue = "peerserver/link/1"
+	Version       = 1
+)

@@ -1,0 +1,171 @@
+package protocol
+
+import (
+	"bytes"
+	"crypto/ed25519"
+	"net"
+	"net/netip"
+	"net/url"
+	"strconv"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+)
+
+// Record is what a verified SignedRecord says.
+type Record struct {
+	Node     NodeID
+	Seq      int64 // unix ms of issue, rising
+	TTL      time.Duration
+	URLs     []string // scheme and host of the link, ws or wss, no path
+	STUNPort uint16   // 0: none
+	TURNPort uint16   // 0: none
+	Load     int      // 0 idle to 3 full
+	Signed   *SignedRecord
+}
+
+// SignRecord makes the signed form of r, with r.Seq as its sequence. r.Node
+// and r.Signed are filled in.
+func SignRecord(key ed25519.PrivateKey, r *Record) error {
+	body := &RecordBody{
+		Version: Version, Ttl: uint32(r.TTL / time.Second), Urls: r.URLs,
+		StunPort: uint32(r.STUNPort), TurnPort: uint32(r.TURNPort), Load: uint32(r.Load),
+	}
+	raw, err := proto.MarshalOptions{Deterministic: true}.Marshal(body)
+	if err != nil {
+		return err
+	}
+	r.Node = NodeID(key.Public().(ed25519.PublicKey))
+	s := &SignedRecord{Key: r.Node[:], Seq: r.Seq, Value: bencodeString(raw)}
+	s.Signature = ed25519.Sign(key, s.signedBytes())
+	if n := s.size(); n > MaxRecord {
+		return Errorf(CodeTooLarge, "record of %d bytes is over %d; use fewer or shorter URLs", n, MaxRecord)
+	}
+	r.Signed = s
+	return nil
+}
+
+// Verify checks a record in the order that costs least first: size, target,
+// sequence against now, signature, parse, time to live. Whether the sequence
+// is lower than one seen before, and whether its URLs may be dialled, are the
+// caller's next two questions. A zero want accepts any key.
+func (s *SignedRecord) Verify(want NodeID, now time.Time) (*Record, error) {
+	if s == nil || len(s.Key) != ed25519.PublicKeySize || len(s.Signature) != ed25519.SignatureSize || s.size() > MaxRecord {
+		return nil, Errorf(CodeMalformed, "record is not of the size of one")
+	}
+	if want != (NodeID{}) && !bytes.Equal(want[:], s.Key) {
+		return nil, Errorf(CodeMalformed, "record is of another node")
+	}
+	issued := time.UnixMilli(s.Seq)
+	if s.Seq <= 0 || issued.After(now.Add(RecordAhead)) {
+		return nil, Errorf(CodeStale, "record is issued in the future; is the clock right?")
+	}
+	if !ed25519.Verify(s.Key, s.signedBytes(), s.Signature) {
+		return nil, Errorf(CodeSignature, "record's signature does not verify")
+	}
+	raw, ok := unbencodeString(s.Value)
+	if !ok {
+		return nil, Errorf(CodeMalformed, "record's value is not one byte string")
+	}
+	var body RecordBody
+	if err := proto.Unmarshal(raw, &body); err != nil {
+		return nil, Errorf(CodeMalformed, "record does not parse")
+	}
+	if body.Version != Version {
+		return nil, Errorf(CodeVersion, "record is of version %d, this program knows %d", body.Version, Version)
+	}
+	if len(body.Urls) > MaxRecordURLs || body.StunPort > 65535 || body.TurnPort > 65535 || body.Load > 3 {
+		return nil, Errorf(CodeMalformed, "record's fields are out of range")
+	}
+	for _, u := range body.Urls {
+		if _, err := ParseLinkURL(u); err != nil {
+			return nil, err
+		}
+	}
+	ttl := time.Duration(body.Ttl) * time.Second
+	if ttl <= 0 || ttl > RecordTTL || issued.Add(ttl).Before(now) {
+		return nil, Errorf(CodeStale, "record has expired")
+	}
+	return &Record{
+		Node: NodeID(s.Key), Seq: s.Seq, TTL: ttl, URLs: body.Urls, Signed: s,
+		STUNPort: uint16(body.StunPort), TURNPort: uint16(body.TurnPort), Load: int(body.Load),
+	}, nil
+}
+
+// Expires is when the record ends.
+func (r *Record) Expires() time.Time { return time.UnixMilli(r.Seq).Add(r.TTL) }
+
+// signedBytes is what BEP 44 signs: salt, seq and v as they stand in a
+// bencoded dictionary, without its "d" and "e".
+func (s *SignedRecord) signedBytes() []byte {
+	b := append([]byte("4:salt"), bencodeString([]byte(RecordSalt))...)
+	b = append(b, "3:seqi"...)
+	b = strconv.AppendInt(b, s.Seq, 10)
+	b = append(b, "e1:v"...)
+	return append(b, s.Value...)
+}
+
+func (s *SignedRecord) size() int { return len(s.Key) + 8 + len(s.Value) + len(s.Signature) }
+
+func bencodeString(b []byte) []byte {
+	return append(append(strconv.AppendInt(nil, int64(len(b)), 10), ':'), b...)
+}
+
+func unbencodeString(b []byte) ([]byte, bool) {
+	digits, rest, ok := bytes.Cut(b, []byte{':'})
+	if !ok || len(digits) == 0 || len(digits) > 4 || (len(digits) > 1 && digits[0] == '0') {
+		return nil, false
+	}
+	n, err := strconv.ParseUint(string(digits), 10, 16)
+	return rest, err == nil && int(n) == len(rest)
+}
+
+// LinkURL is where a link can be dialled.
+type LinkURL struct {
+	Secure bool
+	Host   string // a name or an IP address, without brackets
+	Port   uint16
+}
+
+// ParseLinkURL accepts wss://host[:port] and ws://ip:port, without user, path,
+// query or fragment. Plain ws needs an address: a name without TLS proves
+// nothing.
+func ParseLinkURL(s string) (LinkURL, error) {
+	bad := Errorf(CodeMalformed, "link URL is not of the form wss://host[:port] or ws://ip:port")
+	if len(s) > MaxURL {
+		return LinkURL{}, bad
+	}
+	u, err := url.Parse(s)
+	if err != nil || u.User != nil || u.Path != "" || u.RawQuery != "" || u.Fragment != "" || u.Opaque != "" || u.ForceQuery || u.Hostname() == "" {
+		return LinkURL{}, bad
+	}
+	l := LinkURL{Host: u.Hostname()}
+	_, ipErr := netip.ParseAddr(l.Host)
+	switch {
+	case u.Scheme == "wss":
+		l.Secure, l.Port = true, 443
+	case u.Scheme == "ws" && ipErr == nil && u.Port() != "":
+	default:
+		return LinkURL{}, bad
+	}
+	if p := u.Port(); p != "" {
+		n, err := strconv.ParseUint(p, 10, 16)
+		if err != nil || n == 0 {
+			return LinkURL{}, bad
+		}
+		l.Port = uint16(n)
+	}
+	if l.Port < 1024 && l.Port != 80 && l.Port != 443 {
+		return LinkURL{}, Errorf(CodeRefused, "link URL has a port under 1024 other than 80 and 443")
+	}
+	return l, nil
+}
+
+// String is the URL with its port.
+func (l LinkURL) String() string {
+	scheme := "ws://"
+	if l.Secure {
+		scheme = "wss://"
+	}
+	return scheme + net.JoinHostPort(l.Host, strconv.Itoa(int(l.Port)))
+}

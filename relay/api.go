@@ -1,0 +1,78 @@
+package relay
+
+import (
+	"time"
+
+	"github.com/peerservers/peerserver/protocol"
+)
+
+// Joining says how a member takes part. A member's door decides its id, at
+// most protocol.MaxMemberID bytes. On one app the newest join of an id wins.
+type Joining struct {
+	ID            string
+	Sink          Sink
+	TakesOffers   bool   // may be given the offers of others
+	Seeder        bool   // counted as complete
+	Subscriber    bool   // is given publishes
+	Present       bool   // its join and leave are shown to those who want presence
+	WantsPresence bool   // is shown the others'
+	Blob          []byte // travels with its join, at most protocol.MaxBlob bytes
+}
+
+// Sink takes what is meant for a member. Deliver never blocks and calls
+// nothing of the relay; it says false when it had to refuse. The event and its
+// bytes are valid only during the call.
+type Sink interface {
+	Deliver(e *Event) bool
+}
+
+// Kind says what an Event is.
+type Kind uint8
+
+// Kinds of events.
+const (
+	KindOffer     Kind = iota + 1 // From, Ref (offer id), Payload
+	KindAnswer                    // From, Ref (offer id), Payload
+	KindCandidate                 // From, Ref, Payload
+	KindDirect                    // From, Ref, Payload
+	KindData                      // From, Ref, Payload
+	KindPublish                   // From, Payload
+	KindJoined                    // From, Payload (its blob): a member came after this one
+	KindPresent                   // From, Payload (its blob): a member was there before, learnt of only now
+	KindLeft                      // From
+	KindLost                      // From: its node is not reached
+	KindFailed                    // Ref of a send that failed, From (whom it was for), Code
+	KindReplaced                  // the same id joined again: this member is gone
+)
+
+// Event is one thing for one member.
+type Event struct {
+	Kind    Kind
+	From    string
+	Ref     []byte
+	Payload []byte
+	Code    protocol.Code
+}
+
+// Offer is one offer of an announce: an id of the client's, at most
+// protocol.MaxRef bytes, and an opaque payload.
+type Offer struct {
+	ID      []byte
+	Payload []byte
+}
+
+// Message is for one member. Kind is KindAnswer, KindCandidate, KindDirect or
+// KindData; the Ref of an answer is the offer's id.
+type Message struct {
+	Kind    Kind
+	To      string
+	Ref     []byte
+	Payload []byte
+}
+
+// Counts are sums over the whole swarm, as far as it is known.
+type Counts struct {
+	Complete   int
+	Incomplete int
+	Interval   time.Duration // for the client's next announce
+}
