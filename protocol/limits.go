@@ -19,6 +19,7 @@ const (
 	MaxOffers       = 82   // of one announce, as bittorrent-tracker caps it
 	TagSize         = 16
 	MemberHashSize  = 8
+	MaxHello        = 2 << 10 // one message of the handshake: record, URL, key and signature are 1,400
 )
 
 // Offers wait for late comers.
