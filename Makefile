@@ -1,0 +1,22 @@
+# What each target needs, scripts/install.sh knows. FUZZTIME is for one fuzz target.
+FUZZTIME ?= 60s
+
+.PHONY: run test check race fuzz bench sim matrix generate
+
+run: ## a private DHT and three nodes on it, in one process
+	go run ./cmd/peerserver testnet
+
+test: ## everything: unit tests, races, then browsers and real clients
+	scripts/test.sh
+
+check: ## format, vet, lint, generated code, settings, documents
+	scripts/check.sh
+
+race: ## all Go tests of the main module under the race detector
+	go run ./scripts/gotest -race -timeout 40m ./...
+
+fuzz: ## each fuzz target for FUZZTIME
+	scripts/fuzz.sh $(FUZZTIME)
+
+generate: ## the Go code of the schema
+	go tool -modfile=tools/go.mod buf generate

@@ -1,0 +1,18 @@
+#!/usr/bin/env bash
+# Runs each fuzz target of the main module for the given time, one after the other.
+#   scripts/fuzz.sh 60s
+set -uo pipefail
+cd "$(dirname "$0")/.."
+
+failed=()
+for package in $(go list ./...); do
+  targets=$(go test -list '^Fuzz' "$package") || exit 1
+  for target in $(grep '^Fuzz' <<<"$targets"); do
+    echo "== $package $target for ${1:-60s}"
+    go test -run '^$' -fuzz "^$target\$" -fuzztime "${1:-60s}" "$package" || failed+=("$package $target")
+  done
+done
+if [ ${#failed[@]} -gt 0 ]; then
+  printf 'FAILED: %s\n' "${failed[@]}"
+  exit 1
+fi
