@@ -3,7 +3,6 @@ package relay
 import (
 	"context"
 	"errors"
-	"fmt"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -47,8 +46,8 @@ type action int
 
 const (
 	pass      action = iota
-	cutBefore        // this message is lost and the connection dies when it would have arrived
-	cutAfter         // the connection dies as soon as this message has been read
+	cutBefore        // the connection dies when the other side reads on to this message, which is lost
+	cutAfter         // the connection dies as soon as the other side has read this message
 )
 
 type memPair struct{ a, b string }
@@ -372,7 +371,7 @@ func (c *memConn) Read() ([]byte, error) {
 	}
 	if len(m.bytes) > c.limit {
 		c.Close(closeTooBig)
-		return nil, fmt.Errorf("memnet: message of %d bytes is over %d", len(m.bytes), c.limit)
+		return nil, protocol.Errorf(protocol.CodeTooLarge, "memnet: message of %d bytes is over %d", len(m.bytes), c.limit)
 	}
 	if m.do == cutAfter {
 		c.link.kill()
@@ -396,7 +395,7 @@ func (c *memConn) receive() (memMessage, error) {
 				c.link.kill()
 				return m, errMemReset
 			}
-			if path := c.link.net.state(c.link.pair); path.frozen && !m.at.Before(path.since) {
+			if path := c.link.net.state(c.link.pair); path.frozen && m.at.After(path.since) {
 				c.deaf = true
 			}
 			if !c.deaf {
@@ -461,7 +460,7 @@ func (c *memConn) Write(message []byte) error {
 	}
 	defer c.writing.Store(false)
 	if len(message) > protocol.MaxNoise {
-		return fmt.Errorf("memnet: message of %d bytes is over %d", len(message), protocol.MaxNoise)
+		return protocol.Errorf(protocol.CodeTooLarge, "memnet: message of %d bytes is over %d", len(message), protocol.MaxNoise)
 	}
 	if err := c.err(); err != nil {
 		return err
