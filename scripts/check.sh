@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # What can be said of the code without running it. Every check runs, also when an earlier one failed.
 set -uo pipefail
-cd "$(dirname "$0")/.."
+cd "$(dirname "$0")/.." || exit
 
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
@@ -32,7 +32,7 @@ sources() {
 formatted() {
   local files
   files=$(sources | xargs go tool -modfile=tools/go.mod gofumpt -l) || return 1
-  [ -z "$files" ] || { echo "not formatted; run: go tool -modfile=tools/go.mod gofumpt -w" $files; return 1; }
+  [ -z "$files" ] || { echo "not formatted; run: go tool -modfile=tools/go.mod gofumpt -w ${files//$'\n'/ }"; return 1; }
 }
 
 in_modules() {
