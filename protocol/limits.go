@@ -16,6 +16,7 @@ const (
 	MaxURL          = 256  // one of them
 	MaxNodesRecords = 16   // in one NODES
 	MaxInterestTags = 2000 // in one INTEREST: 2,000 x 24 bytes stay under a Noise message
+	NodesPerHour    = 100  // new records taken from one node
 	MaxOffers       = 82   // of one announce, as bittorrent-tracker caps it
 	TagSize         = 16
 	MemberHashSize  = 8
@@ -52,6 +53,8 @@ const (
 	MaxAppLinks    = 64 // above it a node links to 64 random ones
 	MeshLinks      = 4  // under the mesh-wide name, apps or not
 	DialsPerMinute = 60
+	DialsTrusted   = 600              // a minute, where private addresses are allowed: a testnet has to mesh in seconds
+	DialBook       = 4096             // addresses whose dials are remembered
 	DialUnproven   = 10 * time.Minute // between dials to an address where no handshake succeeded
 	DialBackoffMax = 60 * time.Second
 	MaxTempApps    = 64 // apps a client publishes to or scrapes without being a member

@@ -88,6 +88,9 @@ func handshake(ctx context.Context, c Conn, role protocol.Role, id *identity, ow
 	if err != nil {
 		return nil, nil, fmt.Errorf("handshake: %w", err)
 	}
+	if p, ok := c.(interface{ proved() }); ok {
+		p.proved()
+	}
 	return s, g, nil
 }
 
