@@ -38,12 +38,11 @@
 package protocol
 
 import (
+	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
+	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
 	reflect "reflect"
 	sync "sync"
 	unsafe "unsafe"
-
-	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
-	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
 )
 
 const (
@@ -814,11 +813,10 @@ type Swarm struct {
 	Seeders       uint32                 `protobuf:"varint,4,opt,name=seeders,proto3" json:"seeders,omitempty"`         // of these
 	Subscribers   uint32                 `protobuf:"varint,5,opt,name=subscribers,proto3" json:"subscribers,omitempty"` // that take publishes
 	WantsPresence bool                   `protobuf:"varint,6,opt,name=wants_presence,json=wantsPresence,proto3" json:"wants_presence,omitempty"`
-	Nodes         bool                   `protobuf:"varint,7,opt,name=nodes,proto3" json:"nodes,omitempty"` // the sender asks for a Nodes of this app
 	// In swarms under 50 every member, so that a client on several nodes is
 	// counted once; listed says that the list is complete.
-	Listed        bool            `protobuf:"varint,8,opt,name=listed,proto3" json:"listed,omitempty"`
-	List          []*Swarm_Member `protobuf:"bytes,9,rep,name=list,proto3" json:"list,omitempty"`
+	Listed        bool            `protobuf:"varint,7,opt,name=listed,proto3" json:"listed,omitempty"`
+	List          []*Swarm_Member `protobuf:"bytes,8,rep,name=list,proto3" json:"list,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -891,13 +889,6 @@ func (x *Swarm) GetSubscribers() uint32 {
 func (x *Swarm) GetWantsPresence() bool {
 	if x != nil {
 		return x.WantsPresence
-	}
-	return false
-}
-
-func (x *Swarm) GetNodes() bool {
-	if x != nil {
-		return x.Nodes
 	}
 	return false
 }
@@ -1949,6 +1940,7 @@ type Swarm_Member struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Id            []byte                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`    // HMAC-SHA-256(AppID, member id)[:8]
 	Age           uint32                 `protobuf:"varint,2,opt,name=age,proto3" json:"age,omitempty"` // ms since it joined
+	Seeder        bool                   `protobuf:"varint,3,opt,name=seeder,proto3" json:"seeder,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1995,6 +1987,13 @@ func (x *Swarm_Member) GetAge() uint32 {
 		return x.Age
 	}
 	return 0
+}
+
+func (x *Swarm_Member) GetSeeder() bool {
+	if x != nil {
+		return x.Seeder
+	}
+	return false
 }
 
 type Offers_Offer struct {
@@ -2211,20 +2210,20 @@ const file_protocol_peerserver_proto_rawDesc = "" +
 	"\x04tags\x18\x01 \x03(\v2\x1b.peerserver.v1.Interest.TagR\x04tags\x1a)\n" +
 	"\x03Tag\x12\x10\n" +
 	"\x03tag\x18\x01 \x01(\fR\x03tag\x12\x10\n" +
-	"\x03app\x18\x02 \x01(\rR\x03app\"\xb5\x02\n" +
+	"\x03app\x18\x02 \x01(\rR\x03app\"\xb7\x02\n" +
 	"\x05Swarm\x12\x10\n" +
 	"\x03app\x18\x01 \x01(\rR\x03app\x12\x12\n" +
 	"\x04mine\x18\x02 \x01(\rR\x04mine\x12\x18\n" +
 	"\amembers\x18\x03 \x01(\rR\amembers\x12\x18\n" +
 	"\aseeders\x18\x04 \x01(\rR\aseeders\x12 \n" +
 	"\vsubscribers\x18\x05 \x01(\rR\vsubscribers\x12%\n" +
-	"\x0ewants_presence\x18\x06 \x01(\bR\rwantsPresence\x12\x14\n" +
-	"\x05nodes\x18\a \x01(\bR\x05nodes\x12\x16\n" +
-	"\x06listed\x18\b \x01(\bR\x06listed\x12/\n" +
-	"\x04list\x18\t \x03(\v2\x1b.peerserver.v1.Swarm.MemberR\x04list\x1a*\n" +
+	"\x0ewants_presence\x18\x06 \x01(\bR\rwantsPresence\x12\x16\n" +
+	"\x06listed\x18\a \x01(\bR\x06listed\x12/\n" +
+	"\x04list\x18\b \x03(\v2\x1b.peerserver.v1.Swarm.MemberR\x04list\x1aB\n" +
 	"\x06Member\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\fR\x02id\x12\x10\n" +
-	"\x03age\x18\x02 \x01(\rR\x03age\"\xcc\x01\n" +
+	"\x03age\x18\x02 \x01(\rR\x03age\x12\x16\n" +
+	"\x06seeder\x18\x03 \x01(\bR\x06seeder\"\xcc\x01\n" +
 	"\x06Offers\x12\x10\n" +
 	"\x03app\x18\x01 \x01(\rR\x03app\x12\x12\n" +
 	"\x04from\x18\x02 \x01(\fR\x04from\x12\x10\n" +
@@ -2342,42 +2341,39 @@ func file_protocol_peerserver_proto_rawDescGZIP() []byte {
 	return file_protocol_peerserver_proto_rawDescData
 }
 
-var (
-	file_protocol_peerserver_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
-	file_protocol_peerserver_proto_msgTypes  = make([]protoimpl.MessageInfo, 25)
-	file_protocol_peerserver_proto_goTypes   = []any{
-		Signal_Kind(0),         // 0: peerserver.v1.Signal.Kind
-		Presence_Leave_Why(0),  // 1: peerserver.v1.Presence.Leave.Why
-		Probe_Outcome(0),       // 2: peerserver.v1.Probe.Outcome
-		Bye_Code(0),            // 3: peerserver.v1.Bye.Code
-		(*Packet)(nil),         // 4: peerserver.v1.Packet
-		(*Frame)(nil),          // 5: peerserver.v1.Frame
-		(*Hello)(nil),          // 6: peerserver.v1.Hello
-		(*Resume)(nil),         // 7: peerserver.v1.Resume
-		(*Interest)(nil),       // 8: peerserver.v1.Interest
-		(*Swarm)(nil),          // 9: peerserver.v1.Swarm
-		(*Offers)(nil),         // 10: peerserver.v1.Offers
-		(*Signal)(nil),         // 11: peerserver.v1.Signal
-		(*Publish)(nil),        // 12: peerserver.v1.Publish
-		(*Presence)(nil),       // 13: peerserver.v1.Presence
-		(*Find)(nil),           // 14: peerserver.v1.Find
-		(*Claim)(nil),          // 15: peerserver.v1.Claim
-		(*Holds)(nil),          // 16: peerserver.v1.Holds
-		(*Fail)(nil),           // 17: peerserver.v1.Fail
-		(*Nodes)(nil),          // 18: peerserver.v1.Nodes
-		(*Ping)(nil),           // 19: peerserver.v1.Ping
-		(*Probe)(nil),          // 20: peerserver.v1.Probe
-		(*Bye)(nil),            // 21: peerserver.v1.Bye
-		(*SignedRecord)(nil),   // 22: peerserver.v1.SignedRecord
-		(*RecordBody)(nil),     // 23: peerserver.v1.RecordBody
-		(*Interest_Tag)(nil),   // 24: peerserver.v1.Interest.Tag
-		(*Swarm_Member)(nil),   // 25: peerserver.v1.Swarm.Member
-		(*Offers_Offer)(nil),   // 26: peerserver.v1.Offers.Offer
-		(*Presence_Join)(nil),  // 27: peerserver.v1.Presence.Join
-		(*Presence_Leave)(nil), // 28: peerserver.v1.Presence.Leave
-	}
-)
-
+var file_protocol_peerserver_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
+var file_protocol_peerserver_proto_msgTypes = make([]protoimpl.MessageInfo, 25)
+var file_protocol_peerserver_proto_goTypes = []any{
+	(Signal_Kind)(0),        // 0: peerserver.v1.Signal.Kind
+	(Presence_Leave_Why)(0), // 1: peerserver.v1.Presence.Leave.Why
+	(Probe_Outcome)(0),      // 2: peerserver.v1.Probe.Outcome
+	(Bye_Code)(0),           // 3: peerserver.v1.Bye.Code
+	(*Packet)(nil),          // 4: peerserver.v1.Packet
+	(*Frame)(nil),           // 5: peerserver.v1.Frame
+	(*Hello)(nil),           // 6: peerserver.v1.Hello
+	(*Resume)(nil),          // 7: peerserver.v1.Resume
+	(*Interest)(nil),        // 8: peerserver.v1.Interest
+	(*Swarm)(nil),           // 9: peerserver.v1.Swarm
+	(*Offers)(nil),          // 10: peerserver.v1.Offers
+	(*Signal)(nil),          // 11: peerserver.v1.Signal
+	(*Publish)(nil),         // 12: peerserver.v1.Publish
+	(*Presence)(nil),        // 13: peerserver.v1.Presence
+	(*Find)(nil),            // 14: peerserver.v1.Find
+	(*Claim)(nil),           // 15: peerserver.v1.Claim
+	(*Holds)(nil),           // 16: peerserver.v1.Holds
+	(*Fail)(nil),            // 17: peerserver.v1.Fail
+	(*Nodes)(nil),           // 18: peerserver.v1.Nodes
+	(*Ping)(nil),            // 19: peerserver.v1.Ping
+	(*Probe)(nil),           // 20: peerserver.v1.Probe
+	(*Bye)(nil),             // 21: peerserver.v1.Bye
+	(*SignedRecord)(nil),    // 22: peerserver.v1.SignedRecord
+	(*RecordBody)(nil),      // 23: peerserver.v1.RecordBody
+	(*Interest_Tag)(nil),    // 24: peerserver.v1.Interest.Tag
+	(*Swarm_Member)(nil),    // 25: peerserver.v1.Swarm.Member
+	(*Offers_Offer)(nil),    // 26: peerserver.v1.Offers.Offer
+	(*Presence_Join)(nil),   // 27: peerserver.v1.Presence.Join
+	(*Presence_Leave)(nil),  // 28: peerserver.v1.Presence.Leave
+}
 var file_protocol_peerserver_proto_depIdxs = []int32{
 	5,  // 0: peerserver.v1.Packet.frames:type_name -> peerserver.v1.Frame
 	7,  // 1: peerserver.v1.Frame.resume:type_name -> peerserver.v1.Resume

@@ -13,5 +13,7 @@
 // resends; mesh.go decides which nodes to dial; handshake.go and wsconn.go are
 // the link's inside and outside.
 //
-// Locks are taken in the order Relay, swarm, link, and none is held over I/O.
+// Locks are taken in the order swarm, Relay, link, and none is held over I/O.
+// A swarm's lock is held while a Sink delivers, so that what a member is given
+// has one order.
 package relay

@@ -1,0 +1,317 @@
+package relay
+
+import (
+	crand "crypto/rand"
+	"encoding/binary"
+	"slices"
+	"sync"
+
+	"google.golang.org/protobuf/encoding/protowire"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/peerservers/peerserver/protocol"
+)
+
+// link is one other node: the connection to it, when there is one, and what
+// must survive its loss. Frames wait in out until they are acknowledged, over
+// as many connections as that takes.
+type link struct {
+	// Static after newLink.
+	r     *Relay
+	node  protocol.NodeID
+	epoch uint64
+
+	mu        sync.Mutex
+	w         *wire // nil while down
+	remotes   map[uint32]*remote
+	published map[uint32]uint64 // publishes sent, by swarm number; outlives the remotes
+	record    *protocol.Record
+	url       string // where a dial of ours succeeded
+	chosen    bool   // dialled by us
+
+	out       []outgoing // sequenced, oldest first
+	next      int        // of out: the first not yet written on w
+	bytes     int        // of out
+	seq       uint64     // last given
+	peerEpoch uint64
+	seen      uint64 // last handled of peerEpoch
+	acked     uint64 // what of it has been acknowledged
+
+	downAt     instant // when w ended
+	gaveUp     bool    // offers and sends of out were placed elsewhere or failed
+	lost       bool    // the members behind it have left
+	idleAt     instant // since when nothing is shared; -1 while something is
+	drainUntil instant // the other node said goodbye: not redialled before
+	keysSince  instant // records it handed over, by hour
+	keys       int
+}
+
+// frameKind says what becomes of a frame when the link is lost or full.
+type frameKind uint8
+
+const (
+	kindControl  frameKind = iota // dropped: a new Swarm replaces it
+	kindPresence                  // dropped: a snapshot replaces it
+	kindOffers                    // placed elsewhere
+	kindSignal                    // fails
+	kindData                      // fails; its sender waits when the link is full
+	kindPublish                   // sent again
+)
+
+// outgoing is a sequenced frame on its way.
+type outgoing struct {
+	kind   frameKind
+	again  bool    // an offer placed for the second time
+	owner  *Member // who hears of a failure
+	rem    *remote
+	seq    uint64
+	seenAt uint64 // link.seen when it was made: an acknowledgement of more may not overtake it
+	at     instant
+	body   []byte // a Frame without seq
+}
+
+func (r *Relay) newLink(node protocol.NodeID) *link {
+	var b [8]byte
+	crand.Read(b[:]) //nolint:errcheck // never fails
+	return &link{
+		r: r, node: node, epoch: binary.BigEndian.Uint64(b[:]) | 1,
+		remotes: make(map[uint32]*remote), published: make(map[uint32]uint64), idleAt: -1,
+	}
+}
+
+// send queues a frame and reports its sequence, or why the link does not take
+// it.
+func (l *link) send(e outgoing, f *protocol.Frame) (uint64, protocol.Code) {
+	body, err := proto.Marshal(f)
+	if err != nil || len(body) > protocol.MaxPacket-64 {
+		return 0, protocol.CodeTooLarge
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.gaveUp && e.kind != kindControl {
+		return 0, protocol.CodeNodeGone
+	}
+	if code := l.makeRoom(e.kind, len(body)); code != protocol.CodeOK {
+		return 0, code
+	}
+	l.seq++
+	e.seq, e.seenAt, e.at, e.body = l.seq, l.seen, l.r.now(), body
+	l.out = append(l.out, e)
+	l.bytes += len(body)
+	if l.w != nil {
+		l.w.wakeUp()
+	}
+	return e.seq, protocol.CodeOK
+}
+
+// makeRoom keeps out within its bound: the oldest offers go first. Called with
+// mu held.
+func (l *link) makeRoom(kind frameKind, n int) protocol.Code {
+	if l.bytes+n <= protocol.ResendBytes {
+		return protocol.CodeOK
+	}
+	if kind == kindData {
+		return protocol.CodeFull
+	}
+	// Several at a time, so that the walk is paid for by many frames.
+	want := l.bytes + n - protocol.ResendBytes*3/4
+	before := l.next
+	kept := l.out[:0]
+	for i, e := range l.out {
+		if want > 0 && e.kind == kindOffers {
+			want -= len(e.body)
+			l.bytes -= len(e.body)
+			l.r.totals.refused.Add(1)
+			if i < before {
+				l.next--
+			}
+			continue
+		}
+		kept = append(kept, e)
+	}
+	clear(l.out[len(kept):])
+	l.out = kept
+	switch {
+	case l.bytes+n <= protocol.ResendBytes:
+		return protocol.CodeOK
+	case (kind == kindControl || kind == kindPresence) && l.bytes+n <= 2*protocol.ResendBytes:
+		return protocol.CodeOK
+	}
+	return protocol.CodeFull
+}
+
+// fail answers a frame that could not be placed or delivered.
+func (l *link) fail(seq uint64, code protocol.Code, offers [][]byte) {
+	l.send(outgoing{kind: kindControl}, &protocol.Frame{Body: &protocol.Frame_Fail{Fail: &protocol.Fail{
+		Seq: seq, Code: uint32(code), Offers: offers,
+	}}})
+}
+
+func (l *link) remote(number uint32) *remote {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.remotes[number]
+}
+
+func (l *link) isUp() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.w != nil && l.w.resumed
+}
+
+func (l *link) seenNow() uint64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.seen
+}
+
+// sentFrame is the frame of that sequence, if it has not been acknowledged; it
+// is taken out, so that it fails once.
+func (l *link) sentFrame(seq uint64) (outgoing, bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	i, ok := slices.BinarySearchFunc(l.out, seq, func(e outgoing, seq uint64) int {
+		switch {
+		case e.seq < seq:
+			return -1
+		case e.seq > seq:
+			return 1
+		}
+		return 0
+	})
+	if !ok || i >= l.next {
+		return outgoing{}, false
+	}
+	e := l.out[i]
+	l.remove(i)
+	return e, true
+}
+
+// remove is called with mu held.
+func (l *link) remove(i int) {
+	l.bytes -= len(l.out[i].body)
+	l.out = slices.Delete(l.out, i, i+1)
+	if i < l.next {
+		l.next--
+	}
+}
+
+// acknowledge drops what the other node has handled. Called with mu held.
+func (l *link) acknowledge(ack uint64) {
+	n := 0
+	for n < len(l.out) && l.out[n].seq <= ack && n < l.next {
+		l.bytes -= len(l.out[n].body)
+		l.out[n] = outgoing{}
+		n++
+	}
+	if n == 0 {
+		return
+	}
+	l.next -= n
+	if l.out = l.out[n:]; len(l.out) == 0 {
+		l.out = nil
+	}
+}
+
+// takeOut removes the frames of some kinds, to give them up.
+func (l *link) takeOut(kinds ...frameKind) []outgoing {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var taken []outgoing
+	kept := make([]outgoing, 0, len(l.out))
+	next := 0
+	for i, e := range l.out {
+		if slices.Contains(kinds, e.kind) {
+			taken = append(taken, e)
+			l.bytes -= len(e.body)
+			continue
+		}
+		if i < l.next {
+			next++
+		}
+		kept = append(kept, e)
+	}
+	l.out, l.next = kept, next
+	return taken
+}
+
+// resume compares what both sides remember. What the other one has handled is
+// dropped, the rest is sent again. A side that has forgotten starts anew: then
+// its members are gone, and what waited for them goes elsewhere.
+func (l *link) resume(w *wire, f *protocol.Resume) error {
+	l.mu.Lock()
+	if w.resumed || l.w != w {
+		l.mu.Unlock()
+		return nil
+	}
+	if f.Epoch == 0 {
+		l.mu.Unlock()
+		return protocol.Errorf(protocol.CodeMalformed, "resume without an epoch")
+	}
+	restarted := l.peerEpoch != 0 && l.peerEpoch != f.Epoch
+	forgot := f.PeerEpoch != l.epoch
+	if l.peerEpoch != f.Epoch {
+		l.peerEpoch, l.seen, l.acked = f.Epoch, 0, 0
+	}
+	if !forgot {
+		l.next = len(l.out)
+		l.acknowledge(f.Seen)
+	}
+	l.mu.Unlock()
+	if forgot || restarted {
+		l.startAnew(forgot)
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.w != w {
+		return nil
+	}
+	l.next, w.resumed = 0, true
+	l.gaveUp, l.lost, l.downAt = false, false, 0
+	w.wakeUp()
+	return nil
+}
+
+// startAnew is for a node that restarted, or forgot us: nothing that waited can
+// arrive as it was.
+func (l *link) startAnew(forgot bool) {
+	if forgot {
+		for _, e := range l.takeOut(kindControl, kindPresence, kindOffers, kindSignal, kindData, kindPublish) {
+			l.r.giveUp(l, e, protocol.CodeNodeGone, nil)
+		}
+		l.mu.Lock()
+		clear(l.published)
+		l.mu.Unlock()
+	}
+	l.lose(KindLost)
+}
+
+// lose forgets the members behind the link.
+func (l *link) lose(why Kind) {
+	l.mu.Lock()
+	shared := make([]*remote, 0, len(l.remotes))
+	for _, rem := range l.remotes {
+		shared = append(shared, rem)
+	}
+	l.mu.Unlock()
+	for _, rem := range shared {
+		rem.s.mu.Lock()
+		rem.s.unbind(rem, why)
+		rem.s.mu.Unlock()
+	}
+}
+
+// appendFrame adds a frame to a Packet.
+func (e *outgoing) appendFrame(b []byte) []byte {
+	b = protowire.AppendTag(b, 2, protowire.BytesType)
+	n := len(e.body)
+	if e.seq != 0 {
+		n += 1 + protowire.SizeVarint(e.seq)
+	}
+	b = protowire.AppendVarint(b, uint64(n))
+	if e.seq != 0 {
+		b = protowire.AppendTag(b, 1, protowire.VarintType)
+		b = protowire.AppendVarint(b, e.seq)
+	}
+	return append(b, e.body...)
+}

@@ -1,0 +1,122 @@
+package relay
+
+import "github.com/peerservers/peerserver/protocol"
+
+// meet introduces a member that just came to all others of a small swarm: one
+// held offer in each direction, also while the other one is on its way, because
+// a client may ignore the offers of others while its own are out.
+func (s *swarm) meet(sc *scratch, m *Member, now instant) {
+	sc.targets = sc.targets[:0]
+	s.targets(sc, m, nil)
+	for i := range sc.targets {
+		t := &sc.targets[i]
+		s.introduce(sc, m, t, now)
+		if t.m != nil && m.flags.has(takesOffers) {
+			s.introduce(sc, t.m, &target{hash: m.hash, m: m}, now)
+		}
+	}
+	// Those that take no offers have made some.
+	if m.flags.has(takesOffers) {
+		for _, h := range s.members[s.takers:] {
+			s.introduce(sc, h, &target{hash: m.hash, m: m}, now)
+		}
+	}
+}
+
+// meetElsewhere introduces the members here to one that another node lists
+// since now.
+func (s *swarm) meetElsewhere(sc *scratch, t target, now instant) {
+	for _, h := range s.members {
+		if h.hash != t.hash {
+			s.introduce(sc, h, &t, now)
+		}
+	}
+}
+
+// introduce gives t one held offer of h, unless it had one: the one that
+// fewest have had.
+func (s *swarm) introduce(sc *scratch, h *Member, t *target, now instant) {
+	h.expire(now)
+	if h.holding == nil {
+		return
+	}
+	var best *heldOffer
+	for i := range h.holding.offers {
+		o := &h.holding.offers[i]
+		if o.hadBy(t.hash) {
+			return
+		}
+		if len(o.had) < introducedTo && (best == nil || len(o.had) < len(best.had)) {
+			best = o
+		}
+	}
+	if best == nil {
+		return
+	}
+	if t.m != nil {
+		if !t.m.received.allow(now) {
+			return
+		}
+		s.r.totals.held.Add(1)
+		s.here.place(1)
+		s.deliver(sc, t.m, Event{Kind: KindOffer, From: h.id, Ref: best.id, Payload: best.payload})
+	} else {
+		s.r.totals.held.Add(1)
+		s.sendHeld(t.rem, h, best, t.hash.Bytes(), now)
+	}
+	best.had = append(best.had, t.hash)
+}
+
+func (s *swarm) sendHeld(rem *remote, h *Member, o *heldOffer, to []byte, now instant) {
+	s.sendOffers(rem, h, &protocol.Offers{
+		From: []byte(h.id), Age: millis(now - o.at), Held: true,
+		Offers: []*protocol.Offers_Offer{{Id: o.id, Payload: o.payload, To: to}},
+	}, false)
+}
+
+// meetUnnamed gives a node that just showed interest, and whose members are
+// not known yet, the newest held offer of each member here: that saves a cold
+// start one round trip.
+func (s *swarm) meetUnnamed(rem *remote, now instant) {
+	if !s.small() {
+		return
+	}
+	for _, h := range s.members {
+		h.expire(now)
+		if h.holding == nil || len(h.holding.offers) == 0 {
+			continue
+		}
+		o := &h.holding.offers[len(h.holding.offers)-1]
+		if o.unnamed == nil && len(o.had) < introducedTo {
+			o.unnamed = rem.l
+			s.sendHeld(rem, h, o, nil, now)
+		}
+	}
+}
+
+// settleUnnamed learns from a node's list who had the offers of meetUnnamed: it
+// is known only when there is just one it could have been.
+func (s *swarm) settleUnnamed(rem *remote) {
+	for _, h := range s.members {
+		if h.holding == nil {
+			continue
+		}
+		for i := range h.holding.offers {
+			o := &h.holding.offers[i]
+			if o.unnamed != rem.l {
+				continue
+			}
+			o.unnamed = nil
+			var only protocol.MemberHash
+			n := 0
+			for _, l := range rem.list {
+				if l != h.hash {
+					only, n = l, n+1
+				}
+			}
+			if n == 1 && !o.hadBy(only) {
+				o.had = append(o.had, only)
+			}
+		}
+	}
+}

@@ -1,0 +1,142 @@
+package relay
+
+import (
+	"slices"
+
+	"github.com/peerservers/peerserver/protocol"
+)
+
+// maxHeldPublishes bounds what waits in one swarm for nodes not yet known; the
+// oldest go first.
+const maxHeldPublishes = 256
+
+type heldPublish struct {
+	n       uint64
+	from    string
+	payload []byte
+	at      instant
+}
+
+// Publish gives payload to every other subscriber, on all nodes.
+func (m *Member) Publish(payload []byte) protocol.Code {
+	m.s.mu.Lock()
+	defer m.s.mu.Unlock()
+	if m.at < 0 {
+		return protocol.CodeUnknownPeer
+	}
+	return m.s.publish(m.id, m, payload)
+}
+
+// Publish gives payload to every subscriber of an app that the sender need not
+// be a member of. The node serves the app for as long as publishes are held,
+// so that other nodes may fetch it.
+func (r *Relay) Publish(app protocol.AppID, from string, payload []byte) protocol.Code {
+	for {
+		s, err := r.swarm(app)
+		if err != nil {
+			return protocol.CodeFull
+		}
+		s.mu.Lock()
+		if s.gone {
+			s.mu.Unlock()
+			continue
+		}
+		s.tempTo = r.now().add(protocol.PublishHold)
+		code := s.publish(from, nil, payload)
+		s.lingerLocked()
+		s.mu.Unlock()
+		return code
+	}
+}
+
+func (s *swarm) publish(from string, self *Member, payload []byte) protocol.Code {
+	if len(payload) > protocol.MaxPayload {
+		return protocol.CodeTooLarge
+	}
+	now := s.r.now()
+	s.r.totals.publishes.Add(1)
+	sc := scratches.Get().(*scratch)
+	defer sc.free()
+	if s.subs > 0 {
+		for _, t := range s.members {
+			if t != self && t.flags.has(subscriber) {
+				s.deliver(sc, t, Event{Kind: KindPublish, From: from, Payload: payload})
+			}
+		}
+	}
+	s.dropPublishes(now)
+	s.published++
+	if s.r.heldBytes.Load()+int64(len(payload)) <= protocol.HeldBytes {
+		s.publishes = append(s.publishes, heldPublish{n: s.published, from: from, payload: slices.Clone(payload), at: now})
+		s.r.heldBytes.Add(int64(len(payload)))
+	}
+	for _, rem := range s.remotes {
+		if rem.subscribers > 0 {
+			s.sendPublish(rem, s.published, from, payload, 0)
+		}
+	}
+	return protocol.CodeOK
+}
+
+func (s *swarm) sendPublish(rem *remote, n uint64, from string, payload []byte, age instant) {
+	_, code := rem.l.send(outgoing{kind: kindPublish}, &protocol.Frame{Body: &protocol.Frame_Publish{Publish: &protocol.Publish{
+		App: rem.theirs, From: []byte(from), Age: millis(age), Payload: payload,
+	}}})
+	if code == protocol.CodeOK {
+		rem.l.mu.Lock()
+		rem.l.published[s.number] = n
+		rem.l.mu.Unlock()
+	}
+}
+
+// dropPublishes forgets what has waited long enough.
+func (s *swarm) dropPublishes(now instant) {
+	n := 0
+	for n < len(s.publishes) && (now-s.publishes[n].at >= ns(protocol.PublishHold) || len(s.publishes)-n >= maxHeldPublishes) {
+		s.r.heldBytes.Add(-int64(len(s.publishes[n].payload)))
+		n++
+	}
+	if n == len(s.publishes) {
+		s.publishes = nil
+		return
+	}
+	s.publishes = slices.Delete(s.publishes, 0, n)
+}
+
+// sendHeldPublishes sends a node with subscribers what it did not get yet: it
+// became known, or they came, after the publish. Its age tells the node which
+// of its subscribers were there.
+func (s *swarm) sendHeldPublishes(rem *remote, now instant) {
+	if rem.subscribers == 0 {
+		return
+	}
+	s.dropPublishes(now)
+	rem.l.mu.Lock()
+	upTo := rem.l.published[s.number]
+	rem.l.mu.Unlock()
+	for _, p := range s.publishes {
+		if p.n > upTo {
+			s.sendPublish(rem, p.n, p.from, p.payload, now-p.at)
+		}
+	}
+}
+
+// onPublish gives a publish of another node to those subscribers that one
+// server would have given it to.
+func (r *Relay) onPublish(l *link, f *protocol.Publish) {
+	rem := l.remote(f.App)
+	if rem == nil || len(f.From) > protocol.MaxMemberID || len(f.Payload) > protocol.MaxPayload {
+		return
+	}
+	s := rem.s
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := r.now()
+	sc := scratches.Get().(*scratch)
+	defer sc.free()
+	for _, t := range s.members {
+		if t.flags.has(subscriber) && now-t.joined >= fromMillis(f.Age) {
+			s.deliver(sc, t, Event{Kind: KindPublish, From: string(f.From), Payload: f.Payload})
+		}
+	}
+}

@@ -1,0 +1,221 @@
+package relay
+
+import (
+	"context"
+	"crypto/ed25519"
+	"crypto/rand"
+	"encoding/binary"
+	"hash/maphash"
+	"log/slog"
+	mrand "math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/peerservers/peerserver/protocol"
+)
+
+// Config is what a relay is made from. Only Key is needed; without Finder and
+// Dialer it serves its own members alone, and the links others dial to it.
+type Config struct {
+	Key    ed25519.PrivateKey
+	Finder Finder
+	Dialer Dialer
+	Log    *slog.Logger
+
+	// AllowPrivate drops the rules that protect a node on the open internet
+	// and hinder on a LAN: private addresses are dialled, and again at once.
+	AllowPrivate bool
+	// MaxApps and MaxMembers bound this node; zero means 200,000 and
+	// 1,000,000.
+	MaxApps, MaxMembers int
+	// Seed makes random choices repeatable, for tests. Zero is random.
+	Seed uint64
+}
+
+// Relay brings local members together with each other and, over links, with
+// those of other nodes.
+type Relay struct {
+	// Static after New.
+	cfg     Config
+	id      *identity
+	self    protocol.NodeID
+	log     *slog.Logger
+	start   time.Time
+	hasher  maphash.Seed
+	handles chan struct{} // a slot for each handshake under way
+
+	heldBytes atomic.Int64
+	members   atomic.Int64
+	totals    totals
+
+	mu         sync.Mutex
+	ctx        context.Context // ends with Serve; set there
+	running    sync.WaitGroup
+	swarms     map[protocol.AppID]*swarm
+	links      map[protocol.NodeID]*link
+	mesh       mesh
+	numbers    map[uint32]*swarm
+	lastNumber uint32
+	empty      []*swarm  // that were without members at some time, oldest first
+	holders    []*Member // that hold offers, oldest first
+	dirty      map[*swarm]struct{}
+	scrapes    map[*scrape]struct{}
+	closing    bool
+}
+
+type totals struct {
+	offers, answers, publishes, signals     atomic.Uint64 // taken from local members
+	linkOffers, linkAnswers                 atomic.Uint64 // of these, sent over links
+	held, refused, replaced, duplicateReply atomic.Uint64
+}
+
+// Stats are totals that show nothing of any app or peer.
+type Stats struct {
+	Apps      int    `json:"apps"`
+	Members   int    `json:"members"`
+	Links     int    `json:"links"`
+	Nodes     int    `json:"nodes"` // whose records are known
+	Offers    uint64 `json:"offers"`
+	Answers   uint64 `json:"answers"`
+	Publishes uint64 `json:"publishes"`
+	Signals   uint64 `json:"signals"`
+	// Crossed counts offers sent to other nodes, Held those given to late
+	// comers, Refused what a slow member or a quota lost, Replaced offers
+	// placed a second time because a node was lost.
+	Crossed  uint64 `json:"crossed"`
+	Held     uint64 `json:"held"`
+	Refused  uint64 `json:"refused"`
+	Replaced uint64 `json:"replaced"`
+}
+
+// New makes a relay. It does nothing until Serve, but takes members already.
+func New(cfg Config) (*Relay, error) {
+	if cfg.MaxApps == 0 {
+		cfg.MaxApps = 200_000
+	}
+	if cfg.MaxMembers == 0 {
+		cfg.MaxMembers = 1_000_000
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	id, err := newIdentity(cfg.Key)
+	if err != nil {
+		return nil, err
+	}
+	r := &Relay{
+		cfg: cfg, id: id, log: cfg.Log, start: time.Now(), hasher: maphash.MakeSeed(),
+		self:    protocol.NodeID(cfg.Key.Public().(ed25519.PublicKey)),
+		handles: make(chan struct{}, 128),
+		swarms:  make(map[protocol.AppID]*swarm),
+		links:   make(map[protocol.NodeID]*link),
+		scrapes: make(map[*scrape]struct{}),
+		numbers: make(map[uint32]*swarm),
+		dirty:   make(map[*swarm]struct{}),
+	}
+	r.mesh.init(cfg.AllowPrivate)
+	return r, nil
+}
+
+// ID is the node's.
+func (r *Relay) ID() protocol.NodeID { return r.self }
+
+func (r *Relay) now() instant { return instant(time.Since(r.start)) }
+
+func (r *Relay) random(app protocol.AppID) *mrand.Rand {
+	if r.cfg.Seed != 0 {
+		return mrand.New(mrand.NewPCG(r.cfg.Seed, binary.BigEndian.Uint64(app[:])))
+	}
+	var b [16]byte
+	rand.Read(b[:]) //nolint:errcheck // never fails
+	return mrand.New(mrand.NewPCG(binary.BigEndian.Uint64(b[:]), binary.BigEndian.Uint64(b[8:])))
+}
+
+// Serve runs the relay until ctx ends, then closes its links and waits for all
+// it started.
+func (r *Relay) Serve(ctx context.Context) error {
+	r.mu.Lock()
+	r.ctx = ctx
+	r.mu.Unlock()
+	if r.cfg.Finder != nil {
+		r.cfg.Finder.Want(protocol.MeshApp, func(rec *protocol.Record) { r.found(protocol.MeshApp, rec) })
+	}
+	tick := time.NewTicker(100 * time.Millisecond)
+	defer tick.Stop()
+	for n := 0; ; n++ {
+		select {
+		case <-ctx.Done():
+			r.stop()
+			return nil
+		case <-tick.C:
+			r.flushDirty()
+			r.sweepLinks()
+			r.finishScrapes()
+			if n%10 == 0 {
+				r.sweepSwarms()
+			}
+		}
+	}
+}
+
+// goWhileServing starts f, which Serve waits for, unless the relay is not
+// serving.
+func (r *Relay) goWhileServing(f func(ctx context.Context)) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.closing || r.ctx == nil || r.ctx.Err() != nil {
+		return false
+	}
+	ctx := r.ctx
+	r.running.Go(func() { f(ctx) })
+	return true
+}
+
+func (r *Relay) stop() {
+	r.mu.Lock()
+	r.closing = true
+	links := r.allLinks()
+	r.mu.Unlock()
+	for _, l := range links {
+		l.shut(protocol.Bye_CODE_DRAIN, 0)
+	}
+	r.running.Wait()
+}
+
+// allLinks is called with mu held.
+func (r *Relay) allLinks() []*link {
+	all := make([]*link, 0, len(r.links))
+	for _, l := range r.links {
+		all = append(all, l)
+	}
+	return all
+}
+
+// Stats are the node's totals.
+func (r *Relay) Stats() Stats {
+	r.mu.Lock()
+	s := Stats{Apps: len(r.swarms) - len(r.empty), Nodes: r.mesh.known()}
+	links := r.allLinks()
+	r.mu.Unlock()
+	for _, l := range links {
+		if l.isUp() {
+			s.Links++
+		}
+	}
+	t := &r.totals
+	s.Members = int(r.members.Load())
+	s.Offers, s.Answers, s.Publishes, s.Signals = t.offers.Load(), t.answers.Load(), t.publishes.Load(), t.signals.Load()
+	s.Crossed, s.Held, s.Refused, s.Replaced = t.linkOffers.Load(), t.held.Load(), t.refused.Load(), t.replaced.Load()
+	return s
+}
+
+func (r *Relay) hash(parts ...string) uint64 {
+	var h maphash.Hash
+	h.SetSeed(r.hasher)
+	for _, p := range parts {
+		h.WriteString(p)
+		h.WriteByte(byte(len(p)))
+	}
+	return h.Sum64()
+}

@@ -1,0 +1,231 @@
+package relay
+
+import (
+	"runtime"
+	"sync"
+	"time"
+
+	"google.golang.org/protobuf/encoding/protowire"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/peerservers/peerserver/protocol"
+)
+
+// wire is one connection of a link. Its reader is the goroutine that made the
+// handshake, its writer one of its own.
+type wire struct {
+	// Static.
+	l      *link
+	sc     *secureConn
+	dialed bool // by us
+	since  instant
+	wake   chan struct{}
+	done   chan struct{}
+	once   sync.Once
+
+	// Guarded by l.mu.
+	interests []*swarm // to be made known
+	resumed   bool     // the other side's Resume was taken: sequenced frames may go
+	loose     [][]byte // Packets of unsequenced frames, to go first
+	tags      map[[protocol.TagSize]byte]*swarm
+	ackAll    bool // an acknowledgement goes out at once
+	unacked   int  // bytes read since the last one
+	ackAt     instant
+	lastRead  instant
+	lastSent  instant
+	pinged    instant
+}
+
+func (w *wire) wakeUp() {
+	select {
+	case w.wake <- struct{}{}:
+	default:
+	}
+}
+
+// end closes the connection; code is a WebSocket close code.
+func (w *wire) end(code int) {
+	w.once.Do(func() { close(w.done) })
+	w.sc.close(code)
+}
+
+// looseFrame queues unsequenced frames. Called with l.mu held.
+func (w *wire) looseFrame(f *protocol.Frame) {
+	if body, err := proto.Marshal(f); err == nil && len(w.loose) < 4*protocol.MaxNodesRecords {
+		e := outgoing{body: body}
+		w.loose = append(w.loose, e.appendFrame(nil))
+		w.wakeUp()
+	}
+}
+
+// serve reads until the connection ends. The writer runs beside it.
+func (w *wire) serve() {
+	var writer sync.WaitGroup
+	writer.Go(w.write)
+	err := w.read()
+	code := protocol.CloseMalformed
+	if e := new(protocol.Error); !asError(err, &e) {
+		code = 1000
+	}
+	w.end(code)
+	writer.Wait()
+	w.l.detach(w)
+}
+
+func (w *wire) read() error {
+	l, r := w.l, w.l.r
+	var p protocol.Packet
+	for {
+		plain, err := w.sc.readPacket()
+		if err != nil {
+			return err
+		}
+		p.Reset()
+		if err := proto.Unmarshal(plain, &p); err != nil {
+			return protocol.Errorf(protocol.CodeMalformed, "packet does not parse")
+		}
+		l.mu.Lock()
+		w.lastRead = r.now()
+		if l.w != w {
+			l.mu.Unlock()
+			return nil // replaced by another connection, which gets all of this again
+		}
+		l.mu.Unlock()
+		for _, f := range p.Frames {
+			if err := w.frame(f); err != nil {
+				return err
+			}
+		}
+		l.mu.Lock()
+		if w.resumed && l.w == w {
+			l.acknowledge(p.Ack)
+			w.needAck(len(plain))
+		}
+		l.mu.Unlock()
+	}
+}
+
+// frame handles one frame once.
+func (w *wire) frame(f *protocol.Frame) error {
+	l := w.l
+	if f.Seq != 0 {
+		l.mu.Lock()
+		repeated := f.Seq <= l.seen || l.w != w || !w.resumed
+		l.mu.Unlock()
+		if repeated {
+			return nil
+		}
+	}
+	if err := l.r.handle(l, w, f); err != nil {
+		return err
+	}
+	if f.Seq != 0 {
+		l.mu.Lock()
+		l.seen = max(l.seen, f.Seq)
+		l.mu.Unlock()
+	}
+	return nil
+}
+
+// needAck is called with l.mu held.
+func (w *wire) needAck(n int) {
+	if w.l.seen == w.l.acked && !w.ackAll {
+		return
+	}
+	if w.unacked += n; w.unacked >= protocol.AckBytes {
+		w.ackAll = true
+	}
+	if w.ackAt == 0 {
+		w.ackAt = w.l.r.now().add(protocol.AckDelay)
+	}
+	w.wakeUp()
+}
+
+func (l *link) answerNow(w *wire) {
+	l.mu.Lock()
+	w.ackAll = true
+	l.mu.Unlock()
+	w.wakeUp()
+}
+
+func (w *wire) write() {
+	buf := make([]byte, 0, protocol.MaxNoise)
+	timer := time.NewTimer(time.Hour)
+	defer timer.Stop()
+	for {
+		select {
+		case <-w.done:
+			return
+		case <-w.wake:
+			runtime.Gosched() // others may have more for the same packet
+		case <-timer.C:
+		}
+		for {
+			var wait instant
+			buf, wait = w.packet(buf[:0])
+			if len(buf) == 0 {
+				timer.Reset(time.Duration(wait))
+				break
+			}
+			if err := w.sc.writePacket(buf); err != nil {
+				w.end(1000)
+				return
+			}
+		}
+	}
+}
+
+// packet fills buf with the next Packet, or leaves it empty and says how long
+// there is nothing to do.
+func (w *wire) packet(buf []byte) ([]byte, instant) {
+	l := w.l
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	now := l.r.now()
+	if l.w != w {
+		return buf, ns(time.Hour)
+	}
+	due := w.ackAll || (w.ackAt != 0 && now >= w.ackAt)
+	some := len(w.loose) > 0 || len(w.interests) > 0 || (w.resumed && l.next < len(l.out))
+	if !due && !some {
+		if w.ackAt != 0 {
+			return buf, w.ackAt - now
+		}
+		return buf, ns(time.Hour)
+	}
+	buf = protowire.AppendTag(buf, 1, protowire.VarintType)
+	ackPos := len(buf)
+	buf = append(buf, make([]byte, 10)...) // a varint of fixed length, filled in below
+	for len(w.loose) > 0 && len(buf)+len(w.loose[0]) <= protocol.MaxPacket {
+		buf = append(buf, w.loose[0]...)
+		w.loose = w.loose[1:]
+	}
+	if len(w.loose) == 0 {
+		buf = w.appendInterest(buf)
+	}
+	for w.resumed && len(w.loose) == 0 && len(w.interests) == 0 && l.next < len(l.out) && len(buf)+len(l.out[l.next].body)+32 <= protocol.MaxPacket {
+		buf = l.out[l.next].appendFrame(buf)
+		l.next++
+	}
+	ack := l.seen
+	if l.next < len(l.out) {
+		// What answers a frame still waits: its acknowledgement does too.
+		ack = min(ack, max(l.out[l.next].seenAt, l.acked))
+	}
+	putVarint10(buf[ackPos:], ack)
+	l.acked = ack
+	w.ackAll, w.unacked, w.ackAt, w.lastSent = false, 0, 0, now
+	if l.seen != l.acked {
+		w.ackAt = now.add(protocol.AckDelay)
+	}
+	return buf, 0
+}
+
+// putVarint10 writes v in ten bytes: decoders take the padding.
+func putVarint10(b []byte, v uint64) {
+	for i := range 9 {
+		b[i] = byte(v)&0x7f | 0x80
+		v >>= 7
+	}
+	b[9] = byte(v) & 1
+}
