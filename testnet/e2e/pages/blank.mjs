@@ -1,0 +1,19 @@
+// A page without a WebRTC library: it shows which tabs hear each other through BroadcastChannel.
+
+const channel = new BroadcastChannel('peers');
+const heard = [];
+const waiting = new Map();
+
+channel.onmessage = ({ data }) => {
+  heard.push(data);
+  waiting.get(data)?.();
+};
+
+globalThis.peer = {
+  say: (word) => channel.postMessage(word),
+  heard: () => heard,
+  hears: (word) => new Promise((resolve) => {
+    if (heard.includes(word)) resolve();
+    else waiting.set(word, resolve);
+  }),
+};

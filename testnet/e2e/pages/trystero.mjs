@@ -1,0 +1,50 @@
+// A Trystero peer (torrent strategy), the library as published.
+
+import { joinRoom, selfId } from '@trystero-p2p/torrent';
+
+const now = () => performance.timeOrigin + performance.now();
+
+const joins = [];
+const errors = [];
+const meetings = new Map();
+
+function meeting(peerId) {
+  if (!meetings.has(peerId)) {
+    let resolve;
+    const promise = new Promise((r) => {
+      resolve = r;
+    });
+    meetings.set(peerId, { promise, resolve });
+  }
+  return meetings.get(peerId);
+}
+
+globalThis.peer = {
+  id: () => selfId,
+
+  /** Joins `room` by the trackers `urls` and greets whoever appears. Answers the time of the call. */
+  join({ urls, room, passive = false }) {
+    const at = now();
+    const joined = joinRoom(
+      { appId: 'peerserver-e2e', relayConfig: { urls }, rtcConfig: { iceServers: [] }, passive },
+      room,
+      { onJoinError: ({ error }) => errors.push(error) },
+    );
+    const greeting = joined.makeAction('greeting', {
+      onMessage: (text, { peerId }) => {
+        const { connectionState } = joined.getPeers()[peerId];
+        meeting(peerId).resolve({ text, at: now(), connectionState });
+      },
+    });
+    joined.onPeerJoin = (peerId) => {
+      joins.push(peerId);
+      greeting.send(`hello ${peerId} from ${selfId}`, { target: peerId });
+    };
+    return at;
+  },
+
+  /** Resolves with the greeting of `peerId`, once it has come over the data channel. */
+  greetedBy: (peerId) => meeting(peerId).promise,
+  joins: () => joins,
+  errors: () => errors,
+};

@@ -1,0 +1,91 @@
+// Scenes that several suites play: two peers that should meet, told apart by node, order, delay and id.
+
+import assert from 'node:assert/strict';
+import { apart, shown, within } from './wait.mjs';
+
+/**
+ * What a pair gets from the moment when its second peer joins. Shorter than the interval at which clients announce (40 s):
+ * a pair that meets only because somebody announced again has been kept waiting, and fails.
+ */
+export const MEET_WITHIN = 30_000;
+
+/** How long two peers on nodes that do not know each other are watched, after both have announced. */
+export const APART_FOR = 15_000;
+
+const ANNOUNCED_WITHIN = 20_000;
+
+let rooms = 0;
+
+/** A room name that no other test uses. */
+export function newRoom(what) {
+  rooms += 1;
+  return `${what}-${process.pid}-${rooms}-${Math.random().toString(36).slice(2)}`;
+}
+
+export function announced(tab, what) {
+  return within(ANNOUNCED_WITHIN, `${what} gets the reply to its announce`, tab.signals.announced(), tab.detail);
+}
+
+/**
+ * Runs `first`, lets it announce, waits `delay` seconds, runs `second`; with no delay both at once.
+ * Answers the time at which the later of the two began.
+ */
+export async function inTurn({ delay, first, second }) {
+  if (delay === 0) {
+    return Math.max(...(await Promise.all([first.begin(), second.begin()])));
+  }
+  await first.begin();
+  await announced(first.tab, 'the first peer');
+  await apart(delay);
+  return second.begin();
+}
+
+/** `n` Trystero tabs, from the smallest id to the largest. */
+export async function trysteroTabs(browser, n = 2) {
+  const tabs = await Promise.all(Array.from({ length: n }, () => browser.open('trystero')));
+  const ids = await Promise.all(tabs.map((tab) => tab.call('id')));
+  const peers = tabs.map((tab, i) => ({ tab, id: ids[i] }));
+  // The comparison is the library's own.
+  return peers.sort((a, b) => (a.id < b.id ? -1 : 1));
+}
+
+/** Waits until two Trystero tabs have each received the other's greeting; answers the milliseconds since `began`. */
+export async function trysteroMeet(one, two, began) {
+  const [toOne, toTwo] = await Promise.all([hears(one, two), hears(two, one)]);
+  assert.equal(toOne.text, `hello ${one.id} from ${two.id}`);
+  assert.equal(toTwo.text, `hello ${two.id} from ${one.id}`);
+  assert.equal(toOne.connectionState, 'connected');
+  assert.equal(toTwo.connectionState, 'connected');
+  return Math.max(toOne.at, toTwo.at) - began;
+}
+
+function hears(me, other) {
+  return within(MEET_WITHIN, `${me.id} hears ${other.id}`, me.tab.call('greetedBy', other.id),
+    () => `${me.id}: ${me.tab.detail()}; ${other.id}: ${other.tab.detail()}`);
+}
+
+/** Prints one result, so that a run can be read afterwards. */
+export function report(t, text, ms) {
+  t.diagnostic(`${text}: ${shown(ms)}`);
+}
+
+/** Waits until `tab` has downloaded `file`; answers what it says of the download. */
+export async function receives(tab, seeder, file) {
+  const got = await within(MEET_WITHIN, 'the download is complete', tab.call('downloaded'),
+    () => `leecher: ${tab.detail()}; seeder: ${seeder.detail()}`);
+  assert.equal(got.bytes, file.size);
+  assert.equal(got.sha256, file.sha256);
+  assert.deepEqual([...new Set(got.wires.map((wire) => wire.type))], ['webrtc']);
+  return got;
+}
+
+/** Waits until two P2PT tabs have each received the other's greeting; answers the milliseconds since `began`. */
+export async function p2ptMeet(one, two, began) {
+  const hears = (tab, other) => within(MEET_WITHIN, 'a P2PT peer is greeted', tab.call('greeted'),
+    () => `it: ${tab.detail()}; the other: ${other.detail()}`);
+  const [toOne, toTwo] = await Promise.all([hears(one, two), hears(two, one)]);
+  const [idOne, idTwo] = await Promise.all([one.call('id'), two.call('id')]);
+  assert.equal(toOne.text, `hello ${idOne} from ${idTwo}`);
+  assert.equal(toTwo.text, `hello ${idTwo} from ${idOne}`);
+  return Math.max(toOne.at, toTwo.at) - began;
+}

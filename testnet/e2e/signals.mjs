@@ -1,0 +1,68 @@
+// What one tab and its trackers said to each other, seen from outside: the page and its library know nothing of it.
+
+import { EventEmitter, once } from 'node:events';
+
+export class Signals extends EventEmitter {
+  sockets = 0;
+  announces = 0;
+  replies = 0;
+  offersSent = 0;
+  offersIn = 0;
+  answersSent = 0;
+  answersIn = 0;
+  failures = [];
+  closes = 0;
+  /** The interval of the newest reply, in seconds. */
+  interval = undefined;
+
+  watch(socket) {
+    this.sockets += 1;
+    socket.on('framesent', (frame) => this.#sent(parse(frame.payload)));
+    socket.on('framereceived', (frame) => this.#received(parse(frame.payload)));
+    socket.on('close', () => {
+      this.closes += 1;
+    });
+  }
+
+  /** Resolves once a tracker has answered an announce of this tab. */
+  async announced() {
+    if (this.replies === 0) await once(this, 'reply');
+  }
+
+  summary() {
+    const failed = this.failures.length ? `, failures: ${this.failures.join(' | ')}` : '';
+    return `${this.sockets} sockets (${this.closes} closed), ${this.announces} announces with ${this.offersSent} offers, ${this.replies} replies, ` +
+      `${this.offersIn} offers in, ${this.answersSent} answers out, ${this.answersIn} answers in, interval ${this.interval} s${failed}`;
+  }
+
+  #sent(message) {
+    if (message.answer) {
+      this.answersSent += 1;
+    } else if (message.action === 'announce') {
+      this.announces += 1;
+      this.offersSent += message.offers?.length ?? 0;
+    }
+  }
+
+  #received(message) {
+    if (message['failure reason']) {
+      this.failures.push(message['failure reason']);
+    } else if (message.offer) {
+      this.offersIn += 1;
+    } else if (message.answer) {
+      this.answersIn += 1;
+    } else if (message.action === 'announce') {
+      this.replies += 1;
+      this.interval = message.interval;
+      this.emit('reply');
+    }
+  }
+}
+
+function parse(payload) {
+  try {
+    return JSON.parse(payload) ?? {};
+  } catch {
+    return { 'failure reason': 'a frame that is not JSON' };
+  }
+}
