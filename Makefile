@@ -18,5 +18,9 @@ race: ## all Go tests of the main module under the race detector
 fuzz: ## each fuzz target for FUZZTIME
 	scripts/fuzz.sh $(FUZZTIME)
 
+matrix: ## every client library, both orders, at every delay from 0 to 130 s
+	scripts/install.sh npm
+	E2E_FULL=1 node testnet/e2e/run.mjs
+
 generate: ## the Go code of the schema
 	go tool -modfile=tools/go.mod buf generate
