@@ -7,11 +7,14 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
 	"os/exec"
 	"os/signal"
+	"slices"
+	"strings"
 	"syscall"
 	"time"
 )
@@ -27,6 +30,10 @@ func main() {
 }
 
 func run(ctx context.Context, args []string) error {
+	// A list that came out empty would otherwise test the folder we stand in, and pass.
+	if !slices.ContainsFunc(args, func(a string) bool { return !strings.HasPrefix(a, "-") && strings.Contains(a, "/") }) {
+		return errors.New("no packages to test")
+	}
 	cmd := exec.CommandContext(ctx, "go", append([]string{"test", "-json"}, args...)...)
 	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
 	cmd.WaitDelay = 10 * time.Second

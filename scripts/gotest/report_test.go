@@ -41,6 +41,12 @@ func TestRun(t *testing.T) {
 	}
 }
 
+func TestNoPackages(t *testing.T) {
+	if err := run(t.Context(), []string{"-race", "-timeout", "20m"}); err == nil {
+		t.Error("tested nothing and passed")
+	}
+}
+
 func TestRemind(t *testing.T) {
 	var out bytes.Buffer
 	r := newReport(&out)
