@@ -1,0 +1,255 @@
+package door
+
+import (
+	"context"
+	"log/slog"
+	"net/http"
+	"net/netip"
+	"runtime"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/peerservers/peerserver/protocol"
+)
+
+// Sizes and durations of a client's connection that no protocol names.
+const (
+	maxMessage  = protocol.MaxMessage
+	hardLimit   = 1 << 20 // a message over maxMessage is skipped, one over this ends the connection
+	closeLinger = 5 * time.Second
+	drainChunk  = 16 << 10
+	sweepEvery  = 5 * time.Second
+	pingAfter   = 45 * time.Second // of quiet: proxies close at 60 s
+	silentLimit = 120 * time.Second
+)
+
+// Config is what a Host is made from. The zero value works.
+type Config struct {
+	Log *slog.Logger
+	// AllowPrivate lifts the quotas of clients on loopback.
+	AllowPrivate bool
+	// Quota bounds clients.
+	Quota Quota
+	// TrustedProxies are addresses whose X-Forwarded-For says who the client
+	// is.
+	TrustedProxies []netip.Prefix
+	// Origins are the values of the Origin header that may connect; none: all.
+	Origins []string
+	// OfferQueue and Queue are how many bytes wait for a client that does not
+	// read: above the first it loses offers, above the second it is closed.
+	// Zero means 128 KiB and 512 KiB.
+	OfferQueue, Queue int
+	// WriteTimeout is how long a client may take nothing of what waits for it.
+	// Zero means 30 s.
+	WriteTimeout time.Duration
+}
+
+// Host runs the connections of a node's clients for its doors.
+type Host struct {
+	// Static after NewHost.
+	cfg      Config
+	log      *slog.Logger
+	flushers []*flusher
+
+	addresses addresses
+	totals    totals
+	next      atomic.Uint32 // flusher of the next connection
+	readers   sync.WaitGroup
+	drains    sync.WaitGroup
+
+	mu       sync.Mutex
+	first    *Conn
+	conns    int
+	draining bool // new clients are refused
+	stopping bool // none is kept
+	scratch  []*Conn
+}
+
+type totals struct{ lostOffers, slowClosed, refusedConns, refusedMessages, opened atomic.Uint64 }
+
+// Stats are totals over all doors.
+type Stats struct {
+	Clients         int    `json:"clients"`
+	Opened          uint64 `json:"opened"`           // connections since the start
+	LostOffers      uint64 `json:"lost_offers"`      // that slow clients had no room for
+	SlowClosed      uint64 `json:"slow_closed"`      // clients too slow even for that
+	RefusedConns    uint64 `json:"refused_conns"`    // over an address's quota
+	RefusedMessages uint64 `json:"refused_messages"` // too large or too many
+}
+
+// NewHost makes a Host. Serve must run before clients come.
+func NewHost(cfg Config) *Host {
+	cfg.Quota = cfg.Quota.withDefaults()
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	if cfg.OfferQueue == 0 {
+		cfg.OfferQueue = 128 << 10
+	}
+	if cfg.Queue == 0 {
+		cfg.Queue = 512 << 10
+	}
+	if cfg.WriteTimeout == 0 {
+		cfg.WriteTimeout = 30 * time.Second
+	}
+	h := &Host{cfg: cfg, log: cfg.Log}
+	h.addresses = addresses{quota: cfg.Quota, m: make(map[netip.Addr]*address)}
+	for range min(2, max(1, runtime.GOMAXPROCS(0)/2)) {
+		h.flushers = append(h.flushers, newFlusher(h))
+	}
+	return h
+}
+
+// Stats are the totals so far.
+func (h *Host) Stats() Stats {
+	h.mu.Lock()
+	n := h.conns
+	h.mu.Unlock()
+	t := &h.totals
+	return Stats{
+		Clients: n, Opened: t.opened.Load(), LostOffers: t.lostOffers.Load(), SlowClosed: t.slowClosed.Load(),
+		RefusedConns: t.refusedConns.Load(), RefusedMessages: t.refusedMessages.Load(),
+	}
+}
+
+// Serve writes to clients and watches over them until ctx ends; then it closes
+// those that are left and waits for all goroutines.
+func (h *Host) Serve(ctx context.Context) error {
+	var flushing sync.WaitGroup
+	for _, f := range h.flushers {
+		flushing.Go(f.run)
+	}
+	tick := time.NewTicker(sweepEvery)
+	defer tick.Stop()
+	for ctx.Err() == nil {
+		select {
+		case <-ctx.Done():
+		case now := <-tick.C:
+			h.sweep(now)
+		}
+	}
+	h.mu.Lock()
+	h.draining, h.stopping = true, true
+	h.mu.Unlock()
+	for _, c := range h.all() {
+		c.kill()
+	}
+	h.readers.Wait()
+	for _, f := range h.flushers {
+		f.end()
+	}
+	flushing.Wait()
+	h.drains.Wait()
+	return nil
+}
+
+// Drain refuses new clients and closes those there are, spread over up to
+// protocol.ClientDrain so that they do not all come back at once. It returns
+// when all have gone or ctx ends.
+func (h *Host) Drain(ctx context.Context) {
+	h.mu.Lock()
+	h.draining = true
+	h.mu.Unlock()
+	all := slices.Clone(h.all())
+	pause := min(protocol.ClientDrain/time.Duration(len(all)+1), 5*time.Millisecond)
+	for _, c := range all {
+		c.Close(protocol.CloseServiceRestart, "node restarts")
+		if !sleep(ctx, pause) {
+			return
+		}
+	}
+	for h.Stats().Clients > 0 && sleep(ctx, 10*time.Millisecond) {
+	}
+}
+
+func sleep(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-t.C:
+		return true
+	}
+}
+
+// all lists the connections there are.
+func (h *Host) all() []*Conn {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	all := make([]*Conn, 0, h.conns)
+	for c := h.first; c != nil; c = c.next {
+		all = append(all, c)
+	}
+	return all
+}
+
+// sweep pings quiet clients, closes silent ones and lets sessions expire their
+// members. It is called by Serve alone.
+func (h *Host) sweep(now time.Time) {
+	h.mu.Lock()
+	list := h.scratch[:0]
+	for c := h.first; c != nil; c = c.next {
+		list = append(list, c)
+	}
+	h.scratch = list
+	h.mu.Unlock()
+	for i, c := range list {
+		list[i] = nil
+		c.sweep(now)
+	}
+}
+
+// admit lists a connection, and reports false when the node stops.
+func (h *Host) admit(c *Conn) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.draining {
+		return false
+	}
+	c.listed = true
+	c.next = h.first
+	if h.first != nil {
+		h.first.prev = c
+	}
+	h.first = c
+	h.conns++
+	h.readers.Add(1)
+	h.totals.opened.Add(1)
+	return true
+}
+
+func (h *Host) remove(c *Conn) (stopping bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if c.listed {
+		c.listed = false
+		if c.prev != nil {
+			c.prev.next = c.next
+		} else {
+			h.first = c.next
+		}
+		if c.next != nil {
+			c.next.prev = c.prev
+		}
+		c.prev, c.next = nil, nil
+		h.conns--
+	}
+	return h.stopping
+}
+
+// Draining says whether the node is about to stop.
+func (h *Host) Draining() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.draining
+}
+
+// allowOrigin says whether a page of the request's origin may connect.
+// Programs send no Origin.
+func (h *Host) allowOrigin(q *http.Request) bool {
+	origin := q.Header.Get("Origin")
+	return len(h.cfg.Origins) == 0 || origin == "" || slices.Contains(h.cfg.Origins, origin)
+}

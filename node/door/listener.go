@@ -1,0 +1,162 @@
+package door
+
+import (
+	"errors"
+	"net"
+	"net/netip"
+	"sync/atomic"
+	"syscall"
+	"time"
+)
+
+// errTooFast ends the reading of a client that is over its quota of bytes.
+var errTooFast = errors.New("door: over the quota of bytes")
+
+// Listen wraps the listener of the node's port. Its connections are counted by
+// address, and those that become a Conn are read and written in their own way.
+func (h *Host) Listen(l net.Listener) net.Listener { return &listener{l, h} }
+
+type listener struct {
+	net.Listener
+	host *Host
+}
+
+// Accept refuses an address that has too many connections by closing them.
+func (l *listener) Accept() (net.Conn, error) {
+	for {
+		c, err := l.Listener.Accept()
+		if err != nil {
+			return nil, err
+		}
+		tcp, ok := c.(*net.TCPConn)
+		if !ok {
+			return c, nil
+		}
+		from := tcp.RemoteAddr().(*net.TCPAddr).AddrPort().Addr().Unmap()
+		var slot *address
+		if l.host.bounded(from) && !l.host.trusted(from) {
+			if slot, ok = l.host.addresses.open(from); !ok {
+				l.host.totals.refusedConns.Add(1)
+				c.Close()
+				continue
+			}
+		}
+		return &hotConn{TCPConn: tcp, host: l.host, slot: slot}, nil
+	}
+}
+
+// hotConn is a TCP connection of the node's port. Until a door takes it over
+// it is like the TCPConn in it, and so it stays under TLS. Once hot, reads take
+// a pooled buffer only when there is something to read, and writes go to the
+// queue of the Conn above it.
+type hotConn struct {
+	*net.TCPConn
+	host *Host
+	slot *address // nil: not counted
+	done atomic.Bool
+
+	// Set by Upgrade before the reader starts.
+	conn *Conn // counts what is read
+	hot  bool
+	raw  syscall.RawConn
+	fill func(fd uintptr) bool // hc.readOnce, made once
+
+	// Owned by the reader.
+	in       *buffer // nil when there is nothing
+	pos, end int
+	err      error
+}
+
+// Read is called by one goroutine.
+func (hc *hotConn) Read(p []byte) (int, error) {
+	if !hc.hot {
+		n, err := hc.TCPConn.Read(p)
+		if hc.conn != nil && !hc.conn.countBytes(n) {
+			return n, errTooFast
+		}
+		return n, err
+	}
+	if hc.in == nil {
+		if err := hc.refill(); err != nil {
+			return 0, err
+		}
+	}
+	n := copy(p, hc.in.b[hc.pos:hc.end])
+	if hc.pos += n; hc.pos == hc.end {
+		readBuffers.Put(hc.in)
+		hc.in = nil
+	}
+	return n, nil
+}
+
+func (hc *hotConn) refill() error {
+	hc.err = nil
+	if err := hc.raw.Read(hc.fill); err != nil {
+		return err
+	}
+	if hc.err != nil {
+		return hc.err
+	}
+	if !hc.conn.countBytes(hc.end) {
+		return errTooFast
+	}
+	return nil
+}
+
+// Write sends, or once hot queues, what gorilla writes by itself: the answer
+// to the upgrade, pongs and closes.
+func (hc *hotConn) Write(p []byte) (int, error) {
+	if hc.hot {
+		return hc.conn.queue(p)
+	}
+	return hc.TCPConn.Write(p)
+}
+
+// SetWriteDeadline does nothing once hot: gorilla sets one before it queues a
+// pong, and it would end what a writer writes meanwhile.
+func (hc *hotConn) SetWriteDeadline(t time.Time) error {
+	if hc.hot {
+		return nil
+	}
+	return hc.TCPConn.SetWriteDeadline(t)
+}
+
+// Close may be called more than once.
+func (hc *hotConn) Close() error {
+	if !hc.done.CompareAndSwap(false, true) {
+		return nil
+	}
+	hc.host.addresses.close(hc.slot)
+	return hc.TCPConn.Close()
+}
+
+// netConner is what wraps a connection, as tls.Conn does.
+type netConner interface{ NetConn() net.Conn }
+
+// under finds the hotConn in or under c, nil when there is none.
+func under(c net.Conn) *hotConn {
+	for {
+		if hc, ok := c.(*hotConn); ok {
+			return hc
+		}
+		w, ok := c.(netConner)
+		if !ok {
+			return nil
+		}
+		c = w.NetConn()
+	}
+}
+
+// bounded says whether the quotas hold for an address.
+func (h *Host) bounded(a netip.Addr) bool { return !(h.cfg.AllowPrivate && a.IsLoopback()) }
+
+// trusted says whether an address is a proxy whose X-Forwarded-For is
+// believed.
+func (h *Host) trusted(a netip.Addr) bool {
+	for _, p := range h.cfg.TrustedProxies {
+		if p.Contains(a) {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,155 @@
+package door
+
+import (
+	"net/netip"
+	"sync"
+	"time"
+)
+
+// Quota bounds what one client, and all clients of one address, may use of a
+// node. A zero field takes its default; a negative one is no bound. Rates are
+// per second; a burst is how much of them may come at once. IPv6 addresses
+// count by their /64.
+type Quota struct {
+	Messages, MessageBurst int // per connection; 100 and 2,000
+	Bytes, ByteBurst       int // per connection; 1 MiB and 16 MiB
+	Members                int // per connection: apps times ids; 1,000
+
+	AddressConns                         int // 500
+	AddressMessages, AddressMessageBurst int // 2,000 and 20,000
+	AddressBytes, AddressByteBurst       int // 16 MiB and 128 MiB
+	AddressMembers                       int // 10,000
+}
+
+func (q Quota) withDefaults() Quota {
+	for _, f := range []struct {
+		v *int
+		d int
+	}{
+		{&q.Messages, 100},
+		{&q.MessageBurst, 2000},
+		{&q.Bytes, 1 << 20},
+		{&q.ByteBurst, 16 << 20},
+		{&q.Members, 1000},
+		{&q.AddressConns, 500},
+		{&q.AddressMessages, 2000},
+		{&q.AddressMessageBurst, 20_000},
+		{&q.AddressBytes, 16 << 20},
+		{&q.AddressByteBurst, 128 << 20},
+		{&q.AddressMembers, 10_000},
+	} {
+		if *f.v == 0 {
+			*f.v = f.d
+		}
+	}
+	return q
+}
+
+// bucket is a token bucket in one word: the time at which it will be full
+// again (the generic cell rate algorithm).
+type bucket int64
+
+// take takes n of a bucket of the given rate and burst, and reports whether
+// they were there.
+func (b *bucket) take(now int64, n, rate, burst int) bool {
+	if rate <= 0 {
+		return true
+	}
+	full := max(int64(*b), now) + int64(n)*int64(time.Second)/int64(rate)
+	if full-now > int64(burst)*int64(time.Second)/int64(rate) {
+		return false
+	}
+	*b = bucket(full)
+	return true
+}
+
+// addresses counts what each address uses. It holds no address without a
+// connection.
+type addresses struct {
+	quota Quota
+
+	mu sync.Mutex
+	m  map[netip.Addr]*address
+}
+
+// address is one address that has connections. A nil address is not bounded.
+type address struct {
+	key netip.Addr
+
+	conns int // guarded by addresses.mu
+
+	mu              sync.Mutex
+	members         int
+	messages, bytes bucket
+}
+
+// key is what an address is counted by.
+func addressKey(a netip.Addr) netip.Addr {
+	a = a.Unmap().WithZone("")
+	if a.Is6() {
+		if p, err := a.Prefix(64); err == nil {
+			return p.Addr()
+		}
+	}
+	return a
+}
+
+// open counts one more connection of a, and reports false when it has too
+// many.
+func (t *addresses) open(a netip.Addr) (*address, bool) {
+	k := addressKey(a)
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	e := t.m[k]
+	if e == nil {
+		e = &address{key: k}
+		t.m[k] = e
+	}
+	if t.quota.AddressConns > 0 && e.conns >= t.quota.AddressConns {
+		return nil, false
+	}
+	e.conns++
+	return e, true
+}
+
+func (t *addresses) close(e *address) {
+	if e == nil {
+		return
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if e.conns--; e.conns == 0 {
+		delete(t.m, e.key)
+	}
+}
+
+func (e *address) takeMessages(now int64, n int, q *Quota) bool {
+	if e == nil {
+		return true
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.messages.take(now, n, q.AddressMessages, q.AddressMessageBurst)
+}
+
+func (e *address) takeBytes(now int64, n int, q *Quota) bool {
+	if e == nil {
+		return true
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.bytes.take(now, n, q.AddressBytes, q.AddressByteBurst)
+}
+
+func (e *address) addMembers(n int, q *Quota) bool {
+	if e == nil {
+		return true
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if n > 0 && q.AddressMembers > 0 && e.members+n > q.AddressMembers {
+		return false
+	}
+	e.members += n
+	return true
+}

@@ -1,0 +1,189 @@
+package door
+
+import (
+	"errors"
+	"io"
+	"time"
+
+	"github.com/gorilla/websocket"
+
+	"github.com/peerservers/peerserver/protocol"
+)
+
+// run reads the client's messages until it goes.
+func (c *Conn) run() {
+	defer c.host.readers.Done()
+	for c.step() {
+	}
+	c.sess.Closed()
+	c.finish()
+}
+
+// step reads and hands on one message.
+func (c *Conn) step() bool {
+	_, r, err := c.ws.NextReader()
+	if err != nil {
+		return c.failed(err)
+	}
+	buf, n, err := readMessage(r)
+	if err != nil {
+		return c.failed(err)
+	}
+	now := time.Now().UnixNano()
+	c.last.Store(now)
+	switch {
+	case !c.countMessage(now):
+		freeRead(buf)
+		return c.tooFast()
+	case n > maxMessage:
+		c.host.totals.refusedMessages.Add(1)
+		c.sess.Refuse(protocol.CodeTooLarge)
+	default:
+		c.sess.Message(buf.b[:n])
+	}
+	freeRead(buf)
+	return true
+}
+
+// readMessage reads a message into a pooled buffer. Of one that is over the
+// limit it reads and forgets the rest, and n is over the limit too.
+func readMessage(r io.Reader) (buf *buffer, n int, err error) {
+	buf = readBuffers.Get().(*buffer)
+	for {
+		m, err := r.Read(buf.b[n:])
+		n += m
+		if errors.Is(err, io.EOF) {
+			return buf, n, nil
+		}
+		if err != nil {
+			freeRead(buf)
+			return nil, 0, err
+		}
+		if n < len(buf.b) {
+			continue
+		}
+		if n > maxMessage {
+			n = maxMessage + 1
+			if err := discard(r, buf); err != nil {
+				freeRead(buf)
+				return nil, 0, err
+			}
+			return buf, n, nil
+		}
+		large := largeBuffers.Get().(*buffer)
+		copy(large.b, buf.b)
+		freeRead(buf)
+		buf = large
+	}
+}
+
+func discard(r io.Reader, buf *buffer) error {
+	for {
+		if _, err := r.Read(buf.b); err != nil {
+			if errors.Is(err, io.EOF) {
+				return nil
+			}
+			return err
+		}
+	}
+}
+
+func freeRead(b *buffer) {
+	if len(b.b) == readSize {
+		readBuffers.Put(b)
+		return
+	}
+	largeBuffers.Put(b)
+}
+
+// failed ends the reading: the client has gone, broke the protocol, or sends
+// too many bytes.
+func (c *Conn) failed(err error) bool {
+	if errors.Is(err, errTooFast) {
+		return c.tooFast()
+	}
+	return false
+}
+
+// tooFast tells the client that it is over its quota, and ends the reading.
+func (c *Conn) tooFast() bool {
+	c.host.totals.refusedMessages.Add(1)
+	c.sess.Refuse(protocol.CodeRate)
+	c.Close(protocol.CloseTryAgainLater, "too many messages")
+	return false
+}
+
+func (c *Conn) onPong(string) error {
+	c.last.Store(time.Now().UnixNano())
+	return nil
+}
+
+// onPing answers a ping.
+func (c *Conn) onPing(data string) error {
+	now := time.Now().UnixNano()
+	c.last.Store(now)
+	if !c.countMessage(now) {
+		return errTooFast
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closing || c.dead {
+		return nil
+	}
+	if c.out != nil && len(c.out.b)+c.inFlight+len(data) > c.host.cfg.Queue {
+		c.overflow()
+		return nil
+	}
+	c.control(opPong, []byte(data))
+	return nil
+}
+
+// onClose answers a close with the same code.
+func (c *Conn) onClose(code int, _ string) error {
+	if code == websocket.CloseNoStatusReceived {
+		code = websocket.CloseNormalClosure
+	}
+	c.Close(code, "")
+	return nil
+}
+
+// finish is the end of the reader. What is queued is still written, within a
+// few seconds.
+func (c *Conn) finish() {
+	stopping := c.host.remove(c)
+	c.freeSlot()
+	if c.hot != nil && c.hot.in != nil {
+		readBuffers.Put(c.hot.in)
+		c.hot.in = nil
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.closing = true
+	if stopping || (c.out == nil && !c.writing) {
+		c.killLocked()
+		return
+	}
+	c.hangUp = true
+	if !c.dead {
+		c.setWriteDeadline(time.Now().Add(closeLinger))
+	}
+}
+
+// sweep is called every sweepEvery.
+func (c *Conn) sweep(now time.Time) {
+	c.sess.Sweep(now)
+	quiet := now.Sub(time.Unix(0, c.last.Load()))
+	if quiet > silentLimit {
+		c.kill()
+		return
+	}
+	if quiet < pingAfter {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.closing && !c.dead && now.UnixNano()-c.pinged > int64(pingAfter) {
+		c.pinged = now.UnixNano()
+		c.control(opPing, nil)
+	}
+}

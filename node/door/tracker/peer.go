@@ -1,0 +1,115 @@
+package tracker
+
+import (
+	"sync/atomic"
+	"time"
+
+	"github.com/peerservers/peerserver/node/door"
+	"github.com/peerservers/peerserver/relay"
+)
+
+// peer is one peer_id in one swarm, and the sink of its member.
+type peer struct {
+	// Static after join.
+	d   *Door
+	c   *door.Conn
+	key key
+	m   *relay.Member
+
+	gone atomic.Bool // another socket has joined with the same ids
+
+	// Guarded by session.mu.
+	seeder bool
+	told   time.Duration // the interval of the last reply
+	heard  int64         // when the last message came, unix ns
+}
+
+// Deliver implements relay.Sink.
+func (p *peer) Deliver(e *relay.Event) bool {
+	switch e.Kind {
+	case relay.KindOffer:
+		return p.pass(`{"action":"announce","offer":`, e, door.Offer)
+	case relay.KindAnswer:
+		return p.pass(`{"action":"announce","answer":`, e, door.Reply)
+	case relay.KindReplaced:
+		p.gone.Store(true)
+		return true
+	}
+	return false
+}
+
+// pass writes what another peer sent.
+func (p *peer) pass(start string, e *relay.Event, class door.Class) bool {
+	// It may come from another node, whose word is no proof that this is JSON.
+	s := scanner{b: e.Payload}
+	if len(e.From) != len(id{}) || !s.value() || !s.end() {
+		return false
+	}
+	b, ok := p.c.Begin()
+	if !ok {
+		return false
+	}
+	b = append(b, start...)
+	b = append(b, e.Payload...)
+	b = append(b, `,"offer_id":`...)
+	b = appendString(b, e.Ref)
+	b = append(b, `,"peer_id":`...)
+	b = appendString(b, e.From)
+	b = append(b, `,"info_hash":`...)
+	b = appendString(b, p.key.hash[:])
+	return p.c.End(append(b, '}'), class)
+}
+
+func (p *peer) seed() {
+	p.d.count(p, -1)
+	p.seeder = true
+	p.d.count(p, 1)
+	p.m.Seed()
+}
+
+// find, add and remove are called with mu held.
+func (s *session) find(k *key) *peer {
+	if s.index != nil {
+		return s.index[*k]
+	}
+	for _, p := range s.peers {
+		if p.key == *k {
+			return p
+		}
+	}
+	return nil
+}
+
+func (s *session) add(p *peer) {
+	s.d.count(p, 1)
+	s.peers = append(s.peers, p)
+	if s.index != nil {
+		s.index[p.key] = p
+	} else if len(s.peers) > indexAbove {
+		s.index = make(map[key]*peer)
+		for _, p := range s.peers {
+			s.index[p.key] = p
+		}
+	}
+}
+
+// remove forgets a peer that has left.
+func (s *session) remove(p *peer) {
+	last := len(s.peers) - 1
+	for i := last; i >= 0; i-- {
+		if s.peers[i] != p {
+			continue
+		}
+		s.peers[i], s.peers[last] = s.peers[last], nil
+		s.peers = s.peers[:last]
+		if s.index != nil {
+			delete(s.index, p.key)
+		}
+		if last == 0 {
+			s.index = nil
+		}
+		s.c.DropMember()
+		s.d.count(p, -1)
+		return
+	}
+}

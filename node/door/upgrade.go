@@ -1,0 +1,116 @@
+package door
+
+import (
+	"net/http"
+	"net/netip"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/gorilla/websocket"
+)
+
+// writePool is what gorilla asks for when it has something to write; on a hot
+// connection that is only control frames, which do not use it.
+var writePool sync.Pool
+
+// Upgrade makes a WebSocket of a request, or answers it with an error. open
+// makes the session; the Conn is ready to write to, and the session gets its
+// first message after open has returned. Binary says which kind of frame the
+// node sends.
+func (h *Host) Upgrade(w http.ResponseWriter, q *http.Request, binary bool, open func(*Conn) Session) {
+	if h.Draining() {
+		http.Error(w, "this node is about to stop; use another", http.StatusServiceUnavailable)
+		return
+	}
+	if !h.allowOrigin(q) {
+		http.Error(w, "this origin is not allowed here", http.StatusForbidden)
+		return
+	}
+	c := &Conn{host: h, opcode: opText}
+	if binary {
+		c.opcode = opBinary
+	}
+	peer, _ := netip.ParseAddrPort(q.RemoteAddr)
+	if h.trusted(peer.Addr().Unmap()) {
+		if !c.takeForwarded(q) {
+			h.totals.refusedConns.Add(1)
+			http.Error(w, "too many connections from your address", http.StatusTooManyRequests)
+			return
+		}
+	}
+	u := websocket.Upgrader{
+		HandshakeTimeout: 10 * time.Second, ReadBufferSize: 128, WriteBufferSize: 512, WriteBufferPool: &writePool,
+		CheckOrigin: func(*http.Request) bool { return true },
+	}
+	ws, err := u.Upgrade(w, q, nil)
+	if err != nil {
+		c.freeSlot()
+		return
+	}
+	c.attach(ws)
+	c.sess = open(c)
+	if !h.admit(c) {
+		c.sess.Closed()
+		c.freeSlot()
+		c.kill()
+		return
+	}
+	// A goroutine of its own: the one of net/http holds the request and its
+	// buffers for as long as it runs.
+	go c.run()
+}
+
+// takeForwarded counts the client that a trusted proxy speaks for.
+func (c *Conn) takeForwarded(q *http.Request) bool {
+	all := strings.Split(strings.Join(q.Header.Values("X-Forwarded-For"), ","), ",")
+	// The last address that is not a proxy of ours: those before it are only
+	// what the client claims.
+	for i := len(all) - 1; i >= 0; i-- {
+		a, err := netip.ParseAddr(strings.TrimSpace(all[i]))
+		if err != nil {
+			return true
+		}
+		if a = a.Unmap(); c.host.trusted(a) {
+			continue
+		}
+		if !c.host.bounded(a) {
+			return true
+		}
+		slot, ok := c.host.addresses.open(a)
+		c.slot, c.own = slot, ok
+		return ok
+	}
+	return true
+}
+
+func (c *Conn) freeSlot() {
+	if c.own {
+		c.own = false
+		c.host.addresses.close(c.slot)
+	}
+}
+
+// attach takes over the connection of an upgraded request.
+func (c *Conn) attach(ws *websocket.Conn) {
+	h := c.host
+	c.ws, c.nc = ws, ws.NetConn()
+	c.flush = h.flushers[int(h.next.Add(1))%len(h.flushers)]
+	if hc := under(c.nc); hc != nil {
+		c.under = hc
+		if c.slot == nil {
+			c.slot = hc.slot
+		}
+		hc.conn = c
+		if net, ok := c.nc.(*hotConn); ok && net.heat() {
+			c.hot = hc
+		}
+	}
+	ws.SetReadLimit(hardLimit)
+	ws.SetPingHandler(c.onPing)
+	ws.SetPongHandler(c.onPong)
+	ws.SetCloseHandler(c.onClose)
+	now := time.Now().UnixNano()
+	c.last.Store(now)
+	c.pinged = now
+}

@@ -1,0 +1,147 @@
+package node
+
+import (
+	"encoding/json"
+	"net/http"
+	"time"
+
+	"github.com/gorilla/websocket"
+	"google.golang.org/protobuf/encoding/protojson"
+
+	"github.com/peerservers/peerserver/node/door"
+	"github.com/peerservers/peerserver/protocol"
+	"github.com/peerservers/peerserver/relay"
+)
+
+// wellKnown is where a node shows its record.
+const wellKnown = "/.well-known/peerserver"
+
+func (n *Node) routes() {
+	for _, d := range n.doors {
+		d.Register(n.sockets, n.plain)
+	}
+	n.sockets.HandleFunc("/link", n.relay.HandleLink)
+	n.plain.HandleFunc("GET /{$}", n.page)
+	n.plain.HandleFunc("GET /health", n.health)
+	n.plain.HandleFunc("GET /stats.json", n.stats)
+	n.plain.HandleFunc("GET "+wellKnown, n.record)
+}
+
+// ServeHTTP sends a request to the doors when it asks for a WebSocket, and
+// else to the plain pages, which any web page may read.
+func (n *Node) ServeHTTP(w http.ResponseWriter, q *http.Request) {
+	if websocket.IsWebSocketUpgrade(q) {
+		n.sockets.ServeHTTP(w, q)
+		return
+	}
+	h := w.Header()
+	h.Set("Access-Control-Allow-Origin", "*")
+	h.Set("X-Content-Type-Options", "nosniff")
+	if q.Method == http.MethodOptions {
+		h.Set("Access-Control-Allow-Methods", "GET, POST, OPTIONS")
+		h.Set("Access-Control-Allow-Headers", "*")
+		h.Set("Access-Control-Max-Age", "86400")
+		// Chromium asks this of nodes on a LAN or on loopback.
+		if q.Header.Get("Access-Control-Request-Private-Network") == "true" {
+			h.Set("Access-Control-Allow-Private-Network", "true")
+		}
+		w.WriteHeader(http.StatusNoContent)
+		return
+	}
+	n.plain.ServeHTTP(w, q)
+}
+
+func (n *Node) page(w http.ResponseWriter, _ *http.Request) {
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	_, _ = w.Write([]byte("This is a peerserver. Its numbers are at /stats.json.\n"))
+}
+
+func (n *Node) health(w http.ResponseWriter, _ *http.Request) {
+	status, code := "ok", http.StatusOK
+	if n.host.Draining() {
+		status, code = "draining", http.StatusServiceUnavailable
+	}
+	writeJSON(w, code, map[string]string{"status": status})
+}
+
+// Stats are the node's totals, as /stats.json shows them. The first four are
+// those of bittorrent-tracker.
+type Stats struct {
+	Torrents       int            `json:"torrents"`
+	ActiveTorrents int            `json:"activeTorrents"`
+	PeersAll       int            `json:"peersAll"`
+	PeersSeeder    int            `json:"peersSeederOnly"`
+	PeersLeecher   int            `json:"peersLeecherOnly"`
+	Node           string         `json:"node"`
+	Uptime         int            `json:"uptime"` // seconds
+	Known          int            `json:"known"`  // nodes whose records are known
+	Relay          relay.Stats    `json:"relay"`
+	Clients        door.Stats     `json:"clients"`
+	Doors          map[string]any `json:"doors"`
+}
+
+// Stats are the node's totals so far.
+func (n *Node) Stats() Stats {
+	s := Stats{
+		Node: n.ID().String(), Uptime: int(time.Since(n.started) / time.Second), Known: n.Known(),
+		Relay: n.relay.Stats(), Clients: n.host.Stats(), Doors: make(map[string]any),
+	}
+	for _, d := range n.doors {
+		s.Doors[d.Name()] = d.Stats()
+		if t, ok := d.Stats().(torrents); ok {
+			s.Torrents, s.PeersSeeder, s.PeersLeecher = t.Torrents()
+			s.ActiveTorrents, s.PeersAll = s.Torrents, s.PeersSeeder+s.PeersLeecher
+		}
+	}
+	return s
+}
+
+// torrents is what the statistics of the tracker's door know.
+type torrents interface {
+	Torrents() (swarms, seeders, leechers int)
+}
+
+func (n *Node) stats(w http.ResponseWriter, _ *http.Request) {
+	writeJSON(w, http.StatusOK, n.Stats())
+}
+
+// Description is what a node says of itself at /.well-known/peerserver. Record
+// is what counts: it is signed. The others repeat what is in it, to be read by
+// people; without a record the node cannot be dialled.
+type Description struct {
+	Version  int             `json:"version"`
+	Node     protocol.NodeID `json:"node"`
+	URLs     []string        `json:"urls"`
+	STUNPort uint16          `json:"stun_port,omitempty"`
+	TURNPort uint16          `json:"turn_port,omitempty"`
+	Load     int             `json:"load"`
+	Issued   time.Time       `json:"issued,omitzero"`
+	Expires  time.Time       `json:"expires,omitzero"`
+	Record   json.RawMessage `json:"record,omitempty"` // SignedRecord as protobuf JSON
+}
+
+func (n *Node) record(w http.ResponseWriter, _ *http.Request) {
+	d := Description{Version: protocol.Version, Node: n.ID(), URLs: []string{}}
+	if own := n.finder.own(); own != nil {
+		raw, err := protojson.Marshal(own.Signed)
+		if err != nil {
+			http.Error(w, "internal", http.StatusInternalServerError)
+			return
+		}
+		d.Record, d.URLs, d.STUNPort, d.TURNPort, d.Load = raw, own.URLs, own.STUNPort, own.TURNPort, own.Load
+		d.Issued, d.Expires = time.UnixMilli(own.Seq).UTC(), own.Expires().UTC()
+	}
+	w.Header().Set("Cache-Control", "no-store")
+	writeJSON(w, http.StatusOK, d)
+}
+
+func writeJSON(w http.ResponseWriter, code int, v any) {
+	b, err := json.Marshal(v)
+	if err != nil {
+		http.Error(w, "internal", http.StatusInternalServerError)
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(code)
+	_, _ = w.Write(append(b, '\n'))
+}
