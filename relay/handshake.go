@@ -156,7 +156,7 @@ func respondShake(c Conn, hs *noise.HandshakeState, id *identity, hello []byte) 
 func writeShake(c Conn, hs *noise.HandshakeState, payload []byte) (first, second *noise.CipherState, err error) {
 	message, first, second, err := hs.WriteMessage(nil, payload)
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, protocol.Errorf(protocol.CodeMalformed, "the other node's key is none")
 	}
 	return first, second, c.Write(message)
 }

@@ -3,11 +3,13 @@ package relay
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"os"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -189,6 +191,10 @@ func (c *wsConn) reason(err error) error {
 	if c.closed.Load() && !errors.As(err, &e) {
 		return net.ErrClosed
 	}
+	var timeout net.Error
+	if errors.As(err, &timeout) && timeout.Timeout() { // gorilla keeps only its text, addresses included
+		return os.ErrDeadlineExceeded
+	}
 	return bare(err)
 }
 
@@ -287,7 +293,7 @@ func (d *wsDialer) Dial(ctx context.Context, url protocol.LinkURL) (Conn, error)
 	case errors.Is(err, websocket.ErrBadHandshake):
 		return nil, protocol.Errorf(protocol.CodeMalformed, "dial: there is no link, HTTP status %d", answer.StatusCode)
 	case err != nil:
-		return nil, bare(err)
+		return nil, dialError(err)
 	}
 	// gorilla takes compression that it has not asked for, and with it
 	// messages that unfold past the read limit.
@@ -299,6 +305,31 @@ func (d *wsDialer) Dial(ctx context.Context, url protocol.LinkURL) (Conn, error)
 	c := newWSConn(ws)
 	c.onProved = func() { d.seen.proved(ws.RemoteAddr()) }
 	return c, nil
+}
+
+// dialError is what callers are told: never an address, nor what a stranger
+// has written where HTTP should be.
+func dialError(err error) error {
+	var host x509.HostnameError
+	if errors.As(err, &host) {
+		return errors.New("dial: the certificate is of another host")
+	}
+	var (
+		e       *protocol.Error
+		network *net.OpError
+		dns     *net.DNSError
+		cert    *tls.CertificateVerificationError
+		record  tls.RecordHeaderError
+	)
+	switch {
+	case errors.As(err, &e):
+		return e
+	case errors.As(err, &network), errors.As(err, &dns):
+		return fmt.Errorf("dial: %w", bare(err))
+	case errors.As(err, &cert), errors.As(err, &record), errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+		return fmt.Errorf("dial: %w", err)
+	}
+	return protocol.Errorf(protocol.CodeMalformed, "dial: what answers does not speak HTTP")
 }
 
 // boundedConn reads at most left bytes, any number when left is negative.

@@ -1,0 +1,717 @@
+package relay
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"log"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
+	"net/url"
+	"os"
+	"runtime"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/gorilla/websocket"
+
+	"github.com/peerservers/peerserver/protocol"
+)
+
+// patience is for what real sockets do in milliseconds.
+const patience = 10 * time.Second
+
+// noLeaks fails the test when it leaves goroutines behind.
+func noLeaks(t *testing.T) {
+	t.Helper()
+	before := runtime.NumGoroutine()
+	t.Cleanup(func() {
+		for start := time.Now(); runtime.NumGoroutine() > before; time.Sleep(time.Millisecond) {
+			if time.Since(start) > patience {
+				buf := make([]byte, 1<<20)
+				t.Fatalf("goroutines are left:\n%s", buf[:runtime.Stack(buf, true)])
+			}
+		}
+	})
+}
+
+// wsNode is a real server on loopback whose links are given to accept.
+type wsNode struct {
+	url    protocol.LinkURL
+	policy DialPolicy // that reaches it
+}
+
+// strangeConn is as the node's own listener makes them: no *net.TCPConn.
+type strangeConn struct{ net.Conn }
+
+type strangeListener struct{ net.Listener }
+
+func (l strangeListener) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	return strangeConn{c}, nil
+}
+
+func listenWS(t *testing.T, secure bool, accept func(c Conn, err error)) *wsNode {
+	t.Helper()
+	noLeaks(t)
+	mux := http.NewServeMux()
+	mux.HandleFunc(linkPath, func(w http.ResponseWriter, r *http.Request) { accept(acceptWS(w, r)) })
+	return serve(t, secure, mux)
+}
+
+func serve(t *testing.T, secure bool, h http.Handler) *wsNode {
+	t.Helper()
+	s := httptest.NewUnstartedServer(h)
+	s.Listener = strangeListener{s.Listener}
+	s.Config.ErrorLog = log.New(io.Discard, "", 0)
+	n := &wsNode{policy: DialPolicy{AllowPrivate: true}}
+	if secure {
+		s.StartTLS()
+		n.policy.TLS = &tls.Config{RootCAs: x509.NewCertPool(), NextProtos: []string{"h2"}} // as shared with an HTTP client
+		n.policy.TLS.RootCAs.AddCert(s.Certificate())
+	} else {
+		s.Start()
+	}
+	t.Cleanup(s.Close)
+	a := s.Listener.Addr().(*net.TCPAddr)
+	n.url = protocol.LinkURL{Secure: secure, Host: "127.0.0.1", Port: uint16(a.Port)}
+	return n
+}
+
+func (n *wsNode) dial(t *testing.T) Conn {
+	t.Helper()
+	c, err := NewDialer(n.policy).Dial(context.Background(), n.url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close(1000) })
+	return c
+}
+
+// ending waits for what f returns.
+func ending(t *testing.T, what string, f <-chan error) error {
+	t.Helper()
+	select {
+	case err := <-f:
+		return err
+	case <-time.After(patience):
+		t.Fatalf("%s does not end", what)
+		return nil
+	}
+}
+
+// Two nodes link over a real socket, plain and with TLS: handshake, packets of
+// all sizes both ways, and a close code that arrives, from either side.
+func TestWSLink(t *testing.T) {
+	for _, secure := range []bool{false, true} {
+		for _, closer := range []protocol.Role{protocol.Dialler, protocol.Responder} {
+			t.Run(fmt.Sprintf("secure=%v closer=%d", secure, closer), func(t *testing.T) {
+				me, other := newTestIdentity(t, "me"), newTestIdentity(t, "other")
+				accepted := make(chan shaken, 1)
+				node := listenWS(t, secure, func(c Conn, err error) {
+					if err != nil {
+						accepted <- shaken{err: err}
+						return
+					}
+					accepted <- honest(protocol.Responder, other, nil, "")(c)
+				})
+				d := honest(protocol.Dialler, me, newTestRecord(t, "me", 0), node.url.String())(node.dial(t))
+				r := <-accepted
+				if d.err != nil || r.err != nil {
+					t.Fatalf("dialler: %v, responder: %v", d.err, r.err)
+				}
+				if d.said.node != other.node || r.said.node != me.node || r.said.record == nil || (secure && r.said.url != node.url.String()) {
+					t.Errorf("greetings are %v and %v", d.said, r.said)
+				}
+				for _, size := range []int{0, 1, 125, 126, 4096, linkReadBuffer, 60_000, protocol.MaxPacket} {
+					carry(t, d.conn, r.conn, size)
+					carry(t, r.conn, d.conn, size)
+				}
+				from, to := d.conn, r.conn
+				if closer == protocol.Responder {
+					from, to = to, from
+				}
+				from.close(protocol.CloseServiceRestart)
+				if _, err := to.readPacket(); closeCode(err) != protocol.CloseServiceRestart {
+					t.Errorf("after close the other side reads %v", err)
+				}
+				if _, err := from.readPacket(); !errors.Is(err, net.ErrClosed) {
+					t.Errorf("after close this side reads %v", err)
+				}
+				if err := from.writePacket(nil); !errors.Is(err, net.ErrClosed) {
+					t.Errorf("after close this side writes: %v", err)
+				}
+				to.close(1000)
+			})
+		}
+	}
+}
+
+// linked are two ends over a real socket, without a handshake.
+func linked(t *testing.T, secure bool) (dialled, accepted *wsConn) {
+	t.Helper()
+	got := make(chan Conn, 1)
+	node := listenWS(t, secure, func(c Conn, err error) {
+		if err != nil {
+			t.Error(err)
+		}
+		got <- c
+	})
+	d := node.dial(t)
+	a := <-got
+	t.Cleanup(func() { a.Close(1000) })
+	return d.(*wsConn), a.(*wsConn)
+}
+
+// Close frees a Read that waits and a Write that is stuck before a reader that
+// has stopped, at once and however often it is called.
+func TestWSCloseUnblocks(t *testing.T) {
+	for _, secure := range []bool{false, true} {
+		for _, side := range []string{"dialled", "accepted"} {
+			t.Run(fmt.Sprintf("secure=%v %s", secure, side), func(t *testing.T) {
+				c, other := linked(t, secure)
+				if side == "accepted" {
+					c, other = other, c
+				}
+				_ = other // reads nothing
+				read, written, wrote := make(chan error, 1), make(chan error, 1), make(chan struct{}, 10_000)
+				go func() { _, err := c.Read(); read <- err }()
+				go func() {
+					var err error
+					for m := make([]byte, protocol.MaxNoise); err == nil; wrote <- struct{}{} {
+						err = c.Write(m)
+					}
+					written <- err
+				}()
+				for stuck := false; !stuck; { // until the buffers of both kernels are full
+					n := len(wrote)
+					time.Sleep(100 * time.Millisecond)
+					stuck = n > 0 && len(wrote) == n
+				}
+				closed := make(chan error, 3)
+				for range cap(closed) {
+					go func() { c.Close(1000); closed <- nil }()
+				}
+				for range cap(closed) {
+					_ = ending(t, "Close", closed)
+				}
+				if err := ending(t, "Read", read); !errors.Is(err, net.ErrClosed) {
+					t.Errorf("Read: %v", err)
+				}
+				if err := ending(t, "Write", written); !errors.Is(err, net.ErrClosed) {
+					t.Errorf("Write: %v", err)
+				}
+			})
+		}
+	}
+}
+
+// pipeWS is a link over net.Pipe, which knows deadlines and synctest's time.
+func pipeWS(t *testing.T) (dialled *wsConn, accepted Conn, stop func()) {
+	t.Helper()
+	here, there := net.Pipe()
+	got := make(chan Conn, 1)
+	server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		c, err := acceptWS(w, r)
+		if err != nil {
+			t.Error(err)
+		}
+		got <- c
+	})}
+	l := &onceListener{conns: make(chan net.Conn, 1), done: make(chan struct{})}
+	l.conns <- there
+	served := make(chan struct{})
+	go func() { defer close(served); _ = server.Serve(l) }()
+	ws, _, err := websocket.NewClient(here, &url.URL{Scheme: "ws", Host: "pipe", Path: linkPath},
+		http.Header{"Sec-WebSocket-Protocol": {linkProtocol}}, linkReadBuffer, protocol.MaxNoise)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return newWSConn(ws), <-got, func() { _ = server.Close(); <-served }
+}
+
+type onceListener struct {
+	conns chan net.Conn
+	done  chan struct{}
+}
+
+func (l *onceListener) Accept() (net.Conn, error) {
+	select {
+	case c := <-l.conns:
+		return c, nil
+	case <-l.done:
+		return nil, net.ErrClosed
+	}
+}
+func (l *onceListener) Close() error   { close(l.done); return nil }
+func (l *onceListener) Addr() net.Addr { return &net.TCPAddr{} }
+
+// A node that takes nothing for protocol.LinkSilence is given up.
+func TestWSWriteDeadline(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d, a, stop := pipeWS(t)
+		defer stop()
+		for _, c := range []Conn{d, a} {
+			start := time.Now()
+			err := c.Write(make([]byte, 1000))
+			if !errors.Is(err, os.ErrDeadlineExceeded) || time.Since(start) != protocol.LinkSilence {
+				t.Errorf("%v after %v", err, time.Since(start))
+			}
+		}
+		// The pipe takes nothing, as a full send buffer: Close does not wait for it.
+		start := time.Now()
+		d.Close(1000)
+		a.Close(1000)
+		if took := time.Since(start); took > 2*closeWait {
+			t.Errorf("Close took %v", took)
+		}
+	})
+}
+
+// A handshake that nobody answers ends after protocol.Handshake, over a real
+// connection too.
+func TestWSHandshakeDeadline(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d, a, stop := pipeWS(t)
+		defer stop()
+		start := time.Now()
+		_, _, err := handshake(context.Background(), a, protocol.Responder, newTestIdentity(t, "me"), nil, "")
+		if !errors.Is(err, context.DeadlineExceeded) || time.Since(start) < protocol.Handshake || time.Since(start) > protocol.Handshake+closeWait {
+			t.Errorf("%v after %v", err, time.Since(start))
+		}
+		d.Close(1000)
+	})
+}
+
+// rawLink is a client that has come as far as the upgrade and then sends what
+// it likes.
+func (n *wsNode) rawLink(t *testing.T) (net.Conn, *bufio.Reader) {
+	t.Helper()
+	c, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", n.url.Port))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	_ = c.SetDeadline(time.Now().Add(patience))
+	fmt.Fprintf(c, "GET %s HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"+
+		"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Protocol: %s\r\n\r\n", linkPath, linkProtocol)
+	br := bufio.NewReader(c)
+	resp, err := http.ReadResponse(br, nil)
+	if err != nil || resp.StatusCode != http.StatusSwitchingProtocols {
+		t.Fatalf("upgrade: %v, %v", resp, err)
+	}
+	return c, br
+}
+
+// frame is a masked one, with a mask of zeros.
+func frame(first byte, length int, payload []byte) []byte {
+	b := []byte{first}
+	switch {
+	case length < 126:
+		b = append(b, 0x80|byte(length))
+	case length < 1<<16:
+		b = append(b, 0x80|126, byte(length>>8), byte(length))
+	default:
+		b = append(b, 0x80|127, 0, 0, 0, 0, byte(length>>24), byte(length>>16), byte(length>>8), byte(length))
+	}
+	return append(append(b, 0, 0, 0, 0), payload...)
+}
+
+const (
+	frameBinary = 0x82
+	frameText   = 0x81
+	frameClose  = 0x88
+	framePing   = 0x89
+	frameMore   = 0x02 // binary, to be continued
+	frameNext   = 0x00 // its continuation
+)
+
+// Whatever a stranger sends before or in the handshake, the link ends with an
+// error, the right close code where there is one, and nothing left behind.
+func TestWSGarbage(t *testing.T) {
+	half := func(t *testing.T) []byte { // a real first message
+		var sent []byte
+		c := &recorder{write: func(m []byte) { sent = bytes.Clone(m) }}
+		_, _, _ = handshake(context.Background(), c, protocol.Dialler, newTestIdentity(t, "x"), nil, "")
+		if len(sent) == 0 {
+			t.Fatal("no first message")
+		}
+		return sent
+	}
+	for _, tt := range []struct {
+		name  string
+		send  func(t *testing.T) []byte
+		code  protocol.Code // of the error, CodeOK: any
+		close int           // what the stranger is told, 0: not looked at
+	}{
+		{"nothing", func(*testing.T) []byte { return nil }, 0, 0},
+		{"HTTP", func(*testing.T) []byte { return []byte("GET / HTTP/1.1\r\n\r\n") }, 0, 1002},
+		{"zeros", func(*testing.T) []byte { return make([]byte, 10_000) }, 0, 1002},
+		{"ones", func(*testing.T) []byte { return bytes.Repeat([]byte{0xff}, 10_000) }, 0, 1002},
+		{"text", func(*testing.T) []byte { return frame(frameText, 32, make([]byte, 32)) }, protocol.CodeMalformed, 1003},
+		{"no mask", func(*testing.T) []byte { return []byte{frameBinary, 1, 0} }, 0, 1002},
+		{"compressed", func(*testing.T) []byte { return frame(frameBinary|0x40, 32, make([]byte, 32)) }, 0, 1002},
+		{"an empty message", func(*testing.T) []byte { return frame(frameBinary, 0, nil) }, protocol.CodeMalformed, 4002},
+		{"a key that is none", func(*testing.T) []byte { return frame(frameBinary, 32, make([]byte, 32)) }, protocol.CodeMalformed, 4002},
+		{"a message over a Hello", func(*testing.T) []byte {
+			return frame(frameBinary, protocol.MaxHello+1, make([]byte, protocol.MaxHello+1))
+		}, protocol.CodeTooLarge, 1009},
+		{"a message over a Hello in pieces", func(*testing.T) []byte {
+			b := frame(frameMore, protocol.MaxHello, make([]byte, protocol.MaxHello))
+			return append(b, frame(frameNext, 1, make([]byte, 1))...)
+		}, protocol.CodeTooLarge, 1009},
+		{"an announced gigabyte", func(*testing.T) []byte { return frame(frameBinary, 1<<30, make([]byte, 100)) }, protocol.CodeTooLarge, 1009},
+		{"a negative length", func(*testing.T) []byte {
+			return append([]byte{frameBinary, 0xff}, bytes.Repeat([]byte{0xff}, 100)...)
+		}, protocol.CodeTooLarge, 0},
+		{"half a frame", func(*testing.T) []byte { return frame(frameBinary, 100, make([]byte, 10)) }, 0, 0},
+		{"half a handshake", func(t *testing.T) []byte { m := half(t); return frame(frameBinary, len(m), m) }, 0, 0},
+		{"half a handshake twice", func(t *testing.T) []byte {
+			m := half(t)
+			return append(frame(frameBinary, len(m), m), frame(frameBinary, len(m), m)...)
+		}, protocol.CodeMalformed, 4002},
+		{"half a handshake and text", func(t *testing.T) []byte {
+			m := half(t)
+			return append(frame(frameBinary, len(m), m), frame(frameText, 1, make([]byte, 1))...)
+		}, protocol.CodeMalformed, 1003},
+		{"pings", func(*testing.T) []byte { return bytes.Repeat(frame(framePing, 3, []byte("abc")), 100) }, 0, 0},
+		{"a long ping", func(*testing.T) []byte { return frame(framePing, 126, make([]byte, 126)) }, 0, 1002},
+		{"a close", func(*testing.T) []byte { return frame(frameClose, 2, []byte{0x0f, 0xa1}) }, protocol.CodeVersion, 4001},
+		{"a close without a code", func(*testing.T) []byte { return frame(frameClose, 0, nil) }, 0, 0},
+		{"a close with a bad code", func(*testing.T) []byte { return frame(frameClose, 2, []byte{0, 1}) }, 0, 1002},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			me, ended := newTestIdentity(t, "me"), make(chan error, 1)
+			node := listenWS(t, false, func(c Conn, err error) {
+				if err == nil {
+					s := honest(protocol.Responder, me, nil, "")(c)
+					err = s.err
+				}
+				ended <- err
+			})
+			c, br := node.rawLink(t)
+			if _, err := c.Write(tt.send(t)); err != nil {
+				t.Fatal(err)
+			}
+			if tt.close != 0 {
+				if got := readClose(br); got != tt.close {
+					t.Errorf("the stranger is told %d, want %d", got, tt.close)
+				}
+			}
+			_ = c.(*net.TCPConn).CloseWrite()
+			err := ending(t, "the handshake", ended)
+			if err == nil || (tt.code != protocol.CodeOK && code(err) != tt.code) {
+				t.Errorf("the handshake ended with %v, want %v", err, tt.code)
+			}
+			if err != nil && strings.Contains(err.Error(), "127.0.0.1") {
+				t.Errorf("the error has an address: %v", err)
+			}
+		})
+	}
+}
+
+// recorder is a Conn of which only what is written counts.
+type recorder struct{ write func([]byte) }
+
+func (r *recorder) Read() ([]byte, error) { return nil, io.EOF }
+func (r *recorder) Write(m []byte) error  { r.write(m); return nil }
+func (r *recorder) Close(int)             {}
+
+// readClose skips to the close frame and returns its code.
+func readClose(br *bufio.Reader) int {
+	for {
+		head := make([]byte, 2)
+		if _, err := io.ReadFull(br, head); err != nil {
+			return -1
+		}
+		size := int(head[1])
+		if size == 126 {
+			if _, err := io.ReadFull(br, head); err != nil {
+				return -1
+			}
+			size = int(head[0])<<8 | int(head[1])
+			head[0] = 0
+		}
+		body := make([]byte, size)
+		if _, err := io.ReadFull(br, body); err != nil {
+			return -1
+		}
+		if head[0] == frameClose && size >= 2 {
+			return int(body[0])<<8 | int(body[1])
+		}
+	}
+}
+
+// After the handshake a message may be as large as Noise allows, in pieces
+// too, and not larger.
+func TestWSLargest(t *testing.T) {
+	ended, size := make(chan error, 1), make(chan int, 10)
+	node := listenWS(t, false, func(c Conn, err error) {
+		for err == nil {
+			var m []byte
+			if m, err = c.Read(); err == nil {
+				size <- len(m)
+			}
+		}
+		_, again := c.Read()
+		if !errors.Is(again, err) {
+			err = fmt.Errorf("first %w, then %w", err, again)
+		}
+		ended <- err
+		c.Close(1000)
+	})
+	c, br := node.rawLink(t)
+	whole := make([]byte, protocol.MaxNoise)
+	for _, b := range [][]byte{
+		frame(frameBinary, len(whole), whole),
+		append(frame(frameMore, 65_000, whole[:65_000]), frame(0x80, 535, whole[:535])...),
+	} {
+		if _, err := c.Write(b); err != nil {
+			t.Fatal(err)
+		}
+		if n := <-size; n != protocol.MaxNoise {
+			t.Errorf("a message of %d bytes is read", n)
+		}
+	}
+	b := frame(frameMore, len(whole), whole)
+	for range 3 {
+		b = append(b, frame(frameNext, 0, nil)...)
+	}
+	if _, err := c.Write(append(b, frame(0x80, 1, whole[:1])...)); err != nil {
+		t.Fatal(err)
+	}
+	if err := ending(t, "the reader", ended); code(err) != protocol.CodeTooLarge {
+		t.Errorf("one byte more: %v", err)
+	}
+	if got := readClose(br); got != closeTooBig {
+		t.Errorf("its sender is told %d", got)
+	}
+}
+
+func TestWSWriteTooLarge(t *testing.T) {
+	d, a := linked(t, false)
+	if err := d.Write(make([]byte, protocol.MaxNoise+1)); code(err) != protocol.CodeTooLarge {
+		t.Errorf("over protocol.MaxNoise: %v", err)
+	}
+	if err := d.Write([]byte("next")); err != nil {
+		t.Fatal(err)
+	}
+	if m, err := a.Read(); err != nil || string(m) != "next" {
+		t.Errorf("then %q, %v", m, err)
+	}
+}
+
+// A connection that ends without a close frame is no close.
+func TestWSReset(t *testing.T) {
+	d, a := linked(t, false)
+	_ = d.ws.NetConn().(*boundedConn).Conn.(*net.TCPConn).SetLinger(0)
+	_ = d.ws.NetConn().Close()
+	if _, err := a.Read(); err == nil || closeCode(err) != 0 || strings.Contains(err.Error(), "127.0.0.1") {
+		t.Errorf("after a reset: %v", err)
+	}
+}
+
+func TestAcceptRefuses(t *testing.T) {
+	errs := make(chan error, 1)
+	node := listenWS(t, false, func(_ Conn, err error) { errs <- err })
+	good := map[string]string{
+		"Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Version": "13",
+		"Sec-WebSocket-Key": "AAAAAAAAAAAAAAAAAAAAAA==", "Sec-WebSocket-Protocol": linkProtocol,
+	}
+	for _, tt := range []struct {
+		name, method, header, value string
+		status                      int
+	}{
+		{"a web page", "GET", "Origin", "http://evil.example", 403},
+		{"a web page of our own", "GET", "Origin", "http://" + strings.TrimPrefix(node.url.String(), "ws://"), 403},
+		{"an opaque origin", "GET", "Origin", "null", 403},
+		{"an empty origin", "GET", "Origin", "", 403},
+		{"no subprotocol", "GET", "Sec-WebSocket-Protocol", "", 400},
+		{"another subprotocol", "GET", "Sec-WebSocket-Protocol", "peerserver.link.2", 400},
+		{"no upgrade", "GET", "Upgrade", "", 400},
+		{"no key", "GET", "Sec-WebSocket-Key", "", 400},
+		{"an old version", "GET", "Sec-WebSocket-Version", "8", 400},
+		{"a POST", "POST", "", "", 405},
+	} {
+		req, _ := http.NewRequest(tt.method, strings.Replace(node.url.String(), "ws", "http", 1)+linkPath, nil)
+		for k, v := range good {
+			req.Header.Set(k, v)
+		}
+		if tt.header != "" {
+			req.Header.Set(tt.header, tt.value)
+		}
+		transport := &http.Transport{DisableKeepAlives: true}
+		resp, err := transport.RoundTrip(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		if err := <-errs; err == nil || resp.StatusCode != tt.status {
+			t.Errorf("%s: %v, status %d, want %d", tt.name, err, resp.StatusCode, tt.status)
+		}
+	}
+}
+
+// What answers a dial and is no link is an error, is not followed anywhere and
+// is not read for ever.
+func TestDialAnswers(t *testing.T) {
+	upgrade := func(header http.Header, protocols ...string) http.HandlerFunc {
+		return func(w http.ResponseWriter, r *http.Request) {
+			u := websocket.Upgrader{Subprotocols: protocols, EnableCompression: true}
+			r.Header.Set("Sec-Websocket-Extensions", header.Get("Take"))
+			c, err := u.Upgrade(w, r, nil)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer c.Close()
+			_, _, _ = c.ReadMessage()
+		}
+	}
+	followed := make(chan struct{}, 10)
+	for _, tt := range []struct {
+		name   string
+		handle http.HandlerFunc
+		want   protocol.Code
+	}{
+		{"404", http.NotFound, protocol.CodeMalformed},
+		{"a redirect", func(w http.ResponseWriter, r *http.Request) {
+			followed <- struct{}{}
+			http.Redirect(w, r, linkPath, http.StatusTemporaryRedirect)
+		}, protocol.CodeMalformed},
+		{"a page", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "hello") }, protocol.CodeMalformed},
+		{"another WebSocket", upgrade(nil), protocol.CodeMalformed},
+		{"compression", upgrade(http.Header{"Take": {"permessage-deflate"}}, linkProtocol), protocol.CodeMalformed},
+		{"no HTTP", func(w http.ResponseWriter, _ *http.Request) {
+			c, _, err := w.(http.Hijacker).Hijack()
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer c.Close()
+			fmt.Fprint(c, "a secret\r\n\r\n")
+		}, protocol.CodeMalformed},
+		{"headers without end", func(w http.ResponseWriter, _ *http.Request) {
+			c, _, err := w.(http.Hijacker).Hijack()
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer c.Close()
+			_, err = io.WriteString(c, "HTTP/1.1 101 Switching Protocols\r\n")
+			for err == nil {
+				_, err = io.WriteString(c, "X: "+strings.Repeat("x", 1000)+"\r\n")
+			}
+		}, protocol.CodeTooLarge},
+		{"a link", upgrade(nil, linkProtocol), protocol.CodeOK},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			noLeaks(t)
+			node := serve(t, false, tt.handle)
+			c, err := NewDialer(node.policy).Dial(context.Background(), node.url)
+			if err != nil && strings.Contains(err.Error(), "secret") {
+				t.Errorf("the error repeats the answer: %v", err)
+			}
+			if code(err) != tt.want || (err == nil) != (tt.want == protocol.CodeOK) {
+				t.Errorf("dial: %v", err)
+			}
+			if err == nil {
+				c.Close(1000)
+			}
+		})
+	}
+	if len(followed) != 1 {
+		t.Errorf("the redirect was asked for %d times", len(followed))
+	}
+}
+
+func TestDialUntrusted(t *testing.T) {
+	noLeaks(t)
+	node := serve(t, true, http.NotFoundHandler())
+	_, err := NewDialer(DialPolicy{AllowPrivate: true}).Dial(context.Background(), node.url)
+	var unknown x509.UnknownAuthorityError
+	if !errors.As(err, &unknown) {
+		t.Errorf("a certificate of nobody: %v", err)
+	}
+	node.policy.TLS.ServerName = "else.example" // what it would be after a redirected name
+	_, err = NewDialer(node.policy).Dial(context.Background(), node.url)
+	if err == nil || strings.Contains(err.Error(), "127.0.0.1") || !strings.Contains(err.Error(), "certificate") {
+		t.Errorf("a certificate of another host: %v", err)
+	}
+	node.url.Secure = false
+	if _, err = NewDialer(node.policy).Dial(context.Background(), node.url); err == nil {
+		t.Error("a TLS server is linked to in the clear")
+	}
+}
+
+// A dial ends with its context, however far it has come.
+func TestDialContext(t *testing.T) {
+	for _, secure := range []bool{false, true} { // the TLS handshake hangs, or the answer
+		noLeaks(t)
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.Close()
+		ctx, cancel := context.WithCancel(context.Background())
+		ended := make(chan error, 1)
+		go func() {
+			_, err := NewDialer(DialPolicy{AllowPrivate: true}).Dial(ctx, protocol.LinkURL{
+				Secure: secure, Host: "127.0.0.1", Port: uint16(l.Addr().(*net.TCPAddr).Port),
+			})
+			ended <- err
+		}()
+		c, err := l.Accept()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		if _, err := c.Read(make([]byte, 1)); err != nil {
+			t.Fatal(err)
+		}
+		cancel()
+		if err := ending(t, "the dial", ended); !errors.Is(err, context.Canceled) {
+			t.Errorf("secure %v: %v", secure, err)
+		}
+	}
+}
+
+// A handshake tells the dialer that a node is there.
+func TestDialProves(t *testing.T) {
+	other := newTestIdentity(t, "other")
+	accepted := make(chan shaken, 1)
+	node := listenWS(t, false, func(c Conn, _ error) { accepted <- honest(protocol.Responder, other, nil, "")(c) })
+	d := NewDialer(node.policy).(*wsDialer)
+	d.policy = DialPolicy{Allow: func(netip.AddrPort) bool { return true }} // where places counts
+	for i := range placeURLs + 2 {
+		node.url.Host = []string{"127.0.0.1", "::ffff:127.0.0.1"}[i%2]
+		c, err := d.Dial(context.Background(), node.url)
+		if err != nil {
+			t.Fatalf("dial %d: %v", i, err)
+		}
+		s := honest(protocol.Dialler, newTestIdentity(t, "me"), nil, "")(c)
+		r := <-accepted
+		if s.err != nil || r.err != nil {
+			t.Fatal(s.err, r.err)
+		}
+		s.conn.close(1000)
+		r.conn.close(1000)
+	}
+	for to, p := range d.seen.all {
+		if !p.proven || len(d.seen.all) != 1 || to.Addr().String() != "127.0.0.1" {
+			t.Errorf("of %d places, %v is proven: %v", len(d.seen.all), to, p.proven)
+		}
+	}
+}
