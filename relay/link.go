@@ -29,13 +29,14 @@ type link struct {
 	url       string // where a dial of ours succeeded
 	chosen    bool   // dialled by us
 
-	out       []outgoing // sequenced, oldest first
-	next      int        // of out: the first not yet written on w
-	bytes     int        // of out
-	seq       uint64     // last given
-	peerEpoch uint64
-	seen      uint64 // last handled of peerEpoch
-	acked     uint64 // what of it has been acknowledged
+	out        []outgoing // sequenced, oldest first
+	next       int        // of out: the first not yet written on w
+	bytes      int        // of out
+	seq        uint64     // last given
+	peerEpoch  uint64
+	seen       uint64 // last handled of peerEpoch
+	acked      uint64 // what of it has been acknowledged
+	remembered bool   // the other node has taken something of this epoch
 
 	downAt     instant // when w ended
 	gaveUp     bool    // offers and sends of out were placed elsewhere or failed
@@ -207,6 +208,7 @@ func (l *link) acknowledge(ack uint64) {
 	if n == 0 {
 		return
 	}
+	l.remembered = true
 	l.next -= n
 	if l.out = l.out[n:]; len(l.out) == 0 {
 		l.out = nil
@@ -249,17 +251,18 @@ func (l *link) resume(w *wire, f *protocol.Resume) error {
 		return protocol.Errorf(protocol.CodeMalformed, "resume without an epoch")
 	}
 	restarted := l.peerEpoch != 0 && l.peerEpoch != f.Epoch
-	forgot := f.PeerEpoch != l.epoch
+	forgot := f.PeerEpoch != l.epoch && l.remembered
+	l.remembered = l.remembered || f.PeerEpoch == l.epoch
 	if l.peerEpoch != f.Epoch {
 		l.peerEpoch, l.seen, l.acked = f.Epoch, 0, 0
 	}
-	if !forgot {
+	if f.PeerEpoch == l.epoch {
 		l.next = len(l.out)
 		l.acknowledge(f.Seen)
 	}
 	l.mu.Unlock()
 	if forgot || restarted {
-		l.startAnew(forgot)
+		l.startAnew()
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -274,15 +277,14 @@ func (l *link) resume(w *wire, f *protocol.Resume) error {
 
 // startAnew is for a node that restarted, or forgot us: nothing that waited can
 // arrive as it was.
-func (l *link) startAnew(forgot bool) {
-	if forgot {
-		for _, e := range l.takeOut(kindControl, kindPresence, kindOffers, kindSignal, kindData, kindPublish) {
-			l.r.giveUp(l, e, protocol.CodeNodeGone, nil)
-		}
-		l.mu.Lock()
-		clear(l.published)
-		l.mu.Unlock()
+func (l *link) startAnew() {
+	for _, e := range l.takeOut(kindControl, kindPresence, kindOffers, kindSignal, kindData, kindPublish) {
+		l.r.giveUp(l, e, protocol.CodeNodeGone, nil)
 	}
+	l.mu.Lock()
+	clear(l.published)
+	l.remembered = false
+	l.mu.Unlock()
 	l.lose(KindLost)
 }
 

@@ -1,6 +1,10 @@
 package relay
 
-import "github.com/peerservers/peerserver/protocol"
+import (
+	"slices"
+
+	"github.com/peerservers/peerserver/protocol"
+)
 
 // meet introduces a member that just came to all others of a small swarm: one
 // held offer in each direction, also while the other one is on its way, because
@@ -10,15 +14,17 @@ func (s *swarm) meet(sc *scratch, m *Member, now instant) {
 	s.targets(sc, m, nil)
 	for i := range sc.targets {
 		t := &sc.targets[i]
-		s.introduce(sc, m, t, now)
+		if !slices.Contains(sc.given, t.hash) {
+			s.introduce(sc, m, t, introducedTo, now)
+		}
 		if t.m != nil && m.flags.has(takesOffers) {
-			s.introduce(sc, t.m, &target{hash: m.hash, m: m}, now)
+			s.introduce(sc, t.m, &target{hash: m.hash, m: m}, protocol.SmallSwarm, now)
 		}
 	}
 	// Those that take no offers have made some.
 	if m.flags.has(takesOffers) {
 		for _, h := range s.members[s.takers:] {
-			s.introduce(sc, h, &target{hash: m.hash, m: m}, now)
+			s.introduce(sc, h, &target{hash: m.hash, m: m}, protocol.SmallSwarm, now)
 		}
 	}
 }
@@ -28,14 +34,14 @@ func (s *swarm) meet(sc *scratch, m *Member, now instant) {
 func (s *swarm) meetElsewhere(sc *scratch, t target, now instant) {
 	for _, h := range s.members {
 		if h.hash != t.hash {
-			s.introduce(sc, h, &t, now)
+			s.introduce(sc, h, &t, protocol.SmallSwarm, now)
 		}
 	}
 }
 
 // introduce gives t one held offer of h, unless it had one: the one that
-// fewest have had.
-func (s *swarm) introduce(sc *scratch, h *Member, t *target, now instant) {
+// fewest have had, and fewer than limit.
+func (s *swarm) introduce(sc *scratch, h *Member, t *target, limit int, now instant) {
 	h.expire(now)
 	if h.holding == nil {
 		return
@@ -46,7 +52,7 @@ func (s *swarm) introduce(sc *scratch, h *Member, t *target, now instant) {
 		if o.hadBy(t.hash) {
 			return
 		}
-		if len(o.had) < introducedTo && (best == nil || len(o.had) < len(best.had)) {
+		if len(o.had) < limit && (best == nil || len(o.had) < len(best.had)) {
 			best = o
 		}
 	}

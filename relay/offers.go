@@ -7,9 +7,9 @@ import (
 	"github.com/peerservers/peerserver/protocol"
 )
 
-// introducedTo is how many members an offer that nobody answered yet is shown
-// to when members first meet. One answer spends it; every further member would
-// wait for a connection that never comes.
+// introducedTo is how many members a newcomer's offer is shown to, beyond those
+// that its announce went to. One answer spends it; every further member waits
+// for a connection that never comes.
 const introducedTo = 3
 
 // holding is what a member of a small swarm left for late comers.
@@ -56,6 +56,7 @@ type target struct {
 type scratch struct {
 	targets []target
 	picked  []int
+	given   []protocol.MemberHash // who got an offer of this announce
 	offers  []Offer
 	ev      Event
 	again   bool // placed a second time: not a third
@@ -67,7 +68,7 @@ var scratches = sync.Pool{New: func() any { return &scratch{frames: make(map[*re
 func (sc *scratch) free() {
 	clear(sc.targets)
 	clear(sc.offers)
-	sc.targets, sc.picked, sc.offers, sc.ev = sc.targets[:0], sc.picked[:0], sc.offers[:0], Event{}
+	sc.targets, sc.picked, sc.given, sc.offers, sc.ev = sc.targets[:0], sc.picked[:0], sc.given[:0], sc.offers[:0], Event{}
 	scratches.Put(sc)
 }
 
@@ -204,6 +205,18 @@ func (m *Member) note(id []byte, h protocol.MemberHash) {
 	}
 }
 
+// unnote takes back that an offer was given to the member that to names.
+func (m *Member) unnote(id, to []byte) {
+	h, named := protocol.ParseMemberHash(to)
+	if m.holding == nil || !named {
+		return
+	}
+	if i := m.holding.find(id); i >= 0 {
+		o := &m.holding.offers[i]
+		o.had = slices.DeleteFunc(o.had, func(x protocol.MemberHash) bool { return x == h })
+	}
+}
+
 // targets lists every member of a small swarm but m, in random order; each
 // once, where its newest join is. It reports false when a node does not list
 // its own.
@@ -286,6 +299,7 @@ func (s *swarm) placeFew(sc *scratch, m *Member, offers []Offer, except *link) {
 // give hands one offer to a target, or adds it to the frame for its node.
 func (s *swarm) give(sc *scratch, m *Member, o Offer, t *target) {
 	m.note(o.ID, t.hash)
+	sc.given = append(sc.given, t.hash)
 	if t.m != nil {
 		s.here.place(1)
 		s.deliver(sc, t.m, Event{Kind: KindOffer, From: m.id, Ref: o.ID, Payload: o.Payload})

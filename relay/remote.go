@@ -21,6 +21,7 @@ type remote struct {
 	listed        bool // list is complete
 	list          []protocol.MemberHash
 	told          bool   // it has our Swarm
+	greeted       bool   // and the records of the other nodes
 	shown         bool   // it has our presence snapshot
 	pubs          uint64 // publishes sent to it, by s.published
 	share         share
@@ -206,7 +207,6 @@ func (s *swarm) tell(rem *remote, now instant) {
 
 // hear takes another node's Swarm.
 func (s *swarm) hear(rem *remote, f *protocol.Swarm, now instant) {
-	first := rem.theirs == 0 || !rem.told
 	rem.theirs = f.Mine
 	rem.members, rem.seeders, rem.subscribers = int(f.Members), int(min(f.Seeders, f.Members)), int(f.Subscribers)
 	rem.wantsPresence = f.WantsPresence
@@ -237,7 +237,8 @@ func (s *swarm) hear(rem *remote, f *protocol.Swarm, now instant) {
 		}
 		sc.free()
 	}
-	if first {
+	if !rem.greeted {
+		rem.greeted = true
 		s.r.introduceNodes(s, rem)
 	}
 }

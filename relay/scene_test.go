@@ -36,14 +36,16 @@ func play(t *testing.T, n int, f func(sc *scene)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		sc := &scene{t: t, net: newMemNet()}
+		defer sc.net.close()
+		defer func() {
+			for _, nd := range sc.nodes {
+				nd.stop()
+			}
+		}()
 		for range n {
 			sc.start()
 		}
 		f(sc)
-		for _, nd := range sc.nodes {
-			nd.stop()
-		}
-		sc.net.close()
 	})
 }
 
