@@ -65,7 +65,9 @@ clients() {
 
 scripts/install.sh system
 scripts/install.sh node
-PATH=$root/tools/node/node_modules/.bin:$PATH
+for dir in "$root"/tools/node/node_modules/node-linux-*/bin; do
+  [ ! -d "$dir" ] || PATH=$dir:$PATH
+done
 npm_failed=
 scripts/install.sh npm || npm_failed=yes
 scripts/install.sh browser
