@@ -18,6 +18,12 @@ race: ## all Go tests of the main module under the race detector
 fuzz: ## each fuzz target for FUZZTIME
 	scripts/fuzz.sh $(FUZZTIME)
 
+bench: ## load on one node, on two, and on npm's tracker, as a table
+	go run ./cmd/peerserver bench
+
+sim: ## 1,000 DHT nodes in memory, of which 30 % are killed
+	go test -count=1 -v -timeout 60m -run '^TestSim' ./dhtstore -args -sim 1000
+
 matrix: ## every client library, both orders, at every delay from 0 to 130 s
 	scripts/install.sh npm
 	E2E_FULL=1 node testnet/e2e/run.mjs
