@@ -110,7 +110,11 @@ func (b *dialBook) succeeded(addr string, now time.Time) {
 func (b *dialBook) failed(addr string, now time.Time) {
 	e := b.entry(addr)
 	e.fails++
-	e.after = now.Add(backoff(max(e.fails, e.flaps-flapFree+1)))
+	n := e.fails
+	if !b.trusted {
+		n = max(n, e.flaps-flapFree+1)
+	}
+	e.after = now.Add(backoff(n))
 }
 
 // backoff is the wait after n failures.

@@ -229,8 +229,12 @@ func (r *Relay) placeAgain(l *link, e outgoing, f *protocol.Offers, only [][]byt
 		// Not taken: an answer of a member that had it after all comes first
 		// or not at all.
 		s.sent.take(e.rem.sentKey(f.From, o.Id), now)
-		m.unnote(o.Id, o.To)
-		again = append(again, Offer{ID: o.Id, Payload: o.Payload})
+		if only != nil {
+			m.unnote(o.Id, o.To) // certainly; what was given up may have arrived
+		}
+		if !m.isSpent(o.Id) {
+			again = append(again, Offer{ID: o.Id, Payload: o.Payload})
+		}
 	}
 	if m.at < 0 || e.again || f.Held || len(again) == 0 {
 		return

@@ -52,6 +52,9 @@ func (s *swarm) introduce(sc *scratch, h *Member, t *target, limit int, now inst
 		if o.hadBy(t.hash) {
 			return
 		}
+		if o.unnamed != nil && t.rem != nil && o.unnamed == t.rem.l {
+			continue // t may be the one that had it
+		}
 		if len(o.had) < limit && (best == nil || len(o.had) < len(best.had)) {
 			best = o
 		}
@@ -81,8 +84,8 @@ func (s *swarm) sendHeld(rem *remote, h *Member, o *heldOffer, to []byte, now in
 }
 
 // meetUnnamed gives a node that just showed interest, and whose members are
-// not known yet, the newest held offer of each member here: that saves a cold
-// start one round trip.
+// not known yet, the newest held offer of each member here, if nobody had it:
+// that saves a cold start one round trip.
 func (s *swarm) meetUnnamed(rem *remote, now instant) {
 	if !s.small() {
 		return
@@ -93,7 +96,7 @@ func (s *swarm) meetUnnamed(rem *remote, now instant) {
 			continue
 		}
 		o := &h.holding.offers[len(h.holding.offers)-1]
-		if o.unnamed == nil && len(o.had) < introducedTo {
+		if o.unnamed == nil && len(o.had) == 0 {
 			o.unnamed = rem.l
 			s.sendHeld(rem, h, o, nil, now)
 		}
@@ -112,7 +115,6 @@ func (s *swarm) settleUnnamed(rem *remote) {
 			if o.unnamed != rem.l {
 				continue
 			}
-			o.unnamed = nil
 			var only protocol.MemberHash
 			n := 0
 			for _, l := range rem.list {
@@ -120,6 +122,10 @@ func (s *swarm) settleUnnamed(rem *remote) {
 					only, n = l, n+1
 				}
 			}
+			if n > 1 {
+				continue
+			}
+			o.unnamed = nil
 			if n == 1 && !o.hadBy(only) {
 				o.had = append(o.had, only)
 			}

@@ -111,10 +111,9 @@ func (m *Member) hold(sc *scratch, offers []Offer, now instant) []Offer {
 	}
 	h := m.holding
 	for _, o := range offers {
-		if slices.Contains(h.spent, m.s.offerKey([]byte(m.id), o.ID)) {
-			continue
+		if !m.isSpent(o.ID) {
+			sc.offers = append(sc.offers, o)
 		}
-		sc.offers = append(sc.offers, o)
 	}
 	live := sc.offers
 	for _, o := range live[max(0, len(live)-protocol.HeldPerMember):] {
@@ -170,6 +169,10 @@ func (m *Member) release() {
 	}
 }
 
+func (m *Member) isSpent(ref []byte) bool {
+	return m.holding != nil && slices.Contains(m.holding.spent, m.s.offerKeyString(m.id, ref))
+}
+
 // spend notes that an answer to an offer passed. It reports false when one had
 // passed before.
 func (m *Member) spend(ref []byte) bool {
@@ -177,8 +180,7 @@ func (m *Member) spend(ref []byte) bool {
 	if h == nil {
 		return true
 	}
-	key := m.s.offerKey([]byte(m.id), ref)
-	if slices.Contains(h.spent, key) {
+	if m.isSpent(ref) {
 		return false
 	}
 	i := h.find(ref)
@@ -189,7 +191,7 @@ func (m *Member) spend(ref []byte) bool {
 	if len(h.spent) >= 4*protocol.HeldPerMember {
 		h.spent = slices.Delete(h.spent, 0, 1)
 	}
-	h.spent = append(h.spent, key)
+	h.spent = append(h.spent, m.s.offerKeyString(m.id, ref))
 	return true
 }
 
@@ -284,9 +286,12 @@ func (s *swarm) placeFew(sc *scratch, m *Member, offers []Offer, except *link) {
 				best = i
 				break
 			}
-			if best < 0 {
+			if best < 0 && !sc.again {
 				best = i
 			}
+		}
+		if best < 0 {
+			continue
 		}
 		t := &sc.targets[best]
 		t.used = true
