@@ -5,8 +5,8 @@ import (
 	"crypto/ed25519"
 	"net"
 	"net/netip"
-	"net/url"
 	"strconv"
+	"strings"
 	"time"
 
 	"google.golang.org/protobuf/proto"
@@ -127,30 +127,34 @@ type LinkURL struct {
 	Port   uint16
 }
 
-// ParseLinkURL accepts wss://host[:port] and ws://ip:port, without user, path,
-// query or fragment. Plain ws needs an address: a name without TLS proves
-// nothing.
+// ParseLinkURL accepts wss://host[:port] and ws://ip:port and nothing around
+// it. Plain ws needs an address: a name without TLS proves nothing. One place
+// has one LinkURL: names are made lower case, addresses get their shortest
+// form. It is not net/url's grammar, which lets through hosts that programs
+// disagree on.
 func ParseLinkURL(s string) (LinkURL, error) {
 	bad := Errorf(CodeMalformed, "link URL is not of the form wss://host[:port] or ws://ip:port")
-	if len(s) > MaxURL {
+	rest, secure := strings.CutPrefix(s, "wss://")
+	if !secure {
+		var plain bool
+		if rest, plain = strings.CutPrefix(s, "ws://"); !plain {
+			return LinkURL{}, bad
+		}
+	}
+	host, port, hasPort := cutPort(rest)
+	ip, isIP := linkIP(host)
+	if isIP {
+		host = ip
+	} else {
+		host = strings.Map(asciiLower, host) // the Kelvin sign is no k
+	}
+	if len(s) > MaxURL || !(isIP || (secure && linkName(host))) || !(secure || hasPort) {
 		return LinkURL{}, bad
 	}
-	u, err := url.Parse(s)
-	if err != nil || u.User != nil || u.Path != "" || u.RawQuery != "" || u.Fragment != "" || u.Opaque != "" || u.ForceQuery || u.Hostname() == "" {
-		return LinkURL{}, bad
-	}
-	l := LinkURL{Host: u.Hostname()}
-	_, ipErr := netip.ParseAddr(l.Host)
-	switch {
-	case u.Scheme == "wss":
-		l.Secure, l.Port = true, 443
-	case u.Scheme == "ws" && ipErr == nil && u.Port() != "":
-	default:
-		return LinkURL{}, bad
-	}
-	if p := u.Port(); p != "" {
-		n, err := strconv.ParseUint(p, 10, 16)
-		if err != nil || n == 0 {
+	l := LinkURL{Secure: secure, Host: host, Port: 443}
+	if hasPort {
+		n, err := strconv.ParseUint(port, 10, 16)
+		if err != nil || n == 0 || port[0] == '0' {
 			return LinkURL{}, bad
 		}
 		l.Port = uint16(n)
@@ -159,6 +163,49 @@ func ParseLinkURL(s string) (LinkURL, error) {
 		return LinkURL{}, Errorf(CodeRefused, "link URL has a port under 1024 other than 80 and 443")
 	}
 	return l, nil
+}
+
+func asciiLower(r rune) rune {
+	if 'A' <= r && r <= 'Z' {
+		return r + 'a' - 'A'
+	}
+	return r
+}
+
+// cutPort cuts at the colon behind the host, brackets included.
+func cutPort(s string) (host, port string, hasPort bool) {
+	i := strings.LastIndexByte(s, ':')
+	if i < 0 || i < strings.LastIndexByte(s, ']') {
+		return s, "", false
+	}
+	return s[:i], s[i+1:], true
+}
+
+// linkIP reads an IPv4 address, or an IPv6 one in brackets and without a zone,
+// which means something on one machine only.
+func linkIP(host string) (string, bool) {
+	inner, v6 := strings.CutPrefix(host, "[")
+	if v6 {
+		inner, v6 = strings.CutSuffix(inner, "]")
+	}
+	ip, err := netip.ParseAddr(inner)
+	if err != nil || ip.Is6() != v6 || ip.Zone() != "" {
+		return "", false
+	}
+	return ip.Unmap().String(), true
+}
+
+// linkName says whether host is a name: labels of a-z, 0-9, - and _, of which
+// the last does not begin with a digit. Browsers take 0x7f.1 for an address.
+func linkName(host string) bool {
+	labels := strings.Split(host, ".")
+	for _, label := range labels {
+		if len(label) == 0 || len(label) > 63 || strings.Trim(label, "abcdefghijklmnopqrstuvwxyz0123456789-_") != "" {
+			return false
+		}
+	}
+	last := labels[len(labels)-1]
+	return len(host) <= 253 && (last[0] < '0' || last[0] > '9')
 }
 
 // String is the URL with its port.
