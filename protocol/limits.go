@@ -60,6 +60,15 @@ const (
 	MaxTempApps    = 64 // apps a client publishes to or scrapes without being a member
 )
 
+// Quotas of what one other node may send; over LinkFrames and LinkBytes the
+// node is read more slowly, over the others it is told so.
+const (
+	LinkFrames     = 50_000   // a second
+	LinkBytes      = 64 << 20 // a second
+	AppOffers      = 100      // a second in one app, and the same again for each member believed in
+	AppOffersBurst = 10       // seconds of that saved up
+)
+
 // Trust in counts.
 const (
 	BelievedMembers = 64  // without any evidence

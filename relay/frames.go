@@ -103,6 +103,11 @@ func (r *Relay) onOffers(l *link, seq uint64, f *protocol.Offers) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now := r.now()
+	rate := float64(protocol.AppOffers * (1 + rem.believed()))
+	if ok, wait := rem.offers.take(float64(len(f.Offers)), rate, rate*protocol.AppOffersBurst, now); !ok {
+		l.refuse(seq, protocol.CodeRate, wait, offerIDs(f.Offers))
+		return
+	}
 	rem.hear(f.From, now)
 	var failed [][]byte
 	sc := scratches.Get().(*scratch)
@@ -130,8 +135,10 @@ func offerIDs(offers []*protocol.Offers_Offer) [][]byte {
 // to.
 func (s *swarm) take(sc *scratch, l *link, f *protocol.Offers, o *protocol.Offers_Offer, now instant) bool {
 	var t *Member
-	if h, named := protocol.ParseMemberHash(o.To); named {
-		t = s.findHash(h)
+	if len(o.To) > 0 {
+		if h, ok := protocol.ParseMemberHash(o.To); ok {
+			t = s.findHash(h)
+		}
 		if t != nil && !t.flags.has(takesOffers) {
 			t = nil
 		}

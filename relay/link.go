@@ -143,8 +143,13 @@ func (l *link) makeRoom(kind frameKind, n int) protocol.Code {
 
 // fail answers a frame that could not be placed or delivered.
 func (l *link) fail(seq uint64, code protocol.Code, offers [][]byte) {
+	l.refuse(seq, code, 0, offers)
+}
+
+// refuse is fail that says when to try again.
+func (l *link) refuse(seq uint64, code protocol.Code, wait instant, offers [][]byte) {
 	l.send(outgoing{kind: kindControl}, &protocol.Frame{Body: &protocol.Frame_Fail{Fail: &protocol.Fail{
-		Seq: seq, Code: uint32(code), Offers: offers,
+		Seq: seq, Code: uint32(code), RetryAfter: millis(wait), Offers: offers,
 	}}})
 }
 

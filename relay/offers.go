@@ -372,7 +372,7 @@ func (s *swarm) placeMany(sc *scratch, m *Member, offers []Offer, except *link) 
 		s.placeHere(sc, m, offers, here)
 		return
 	}
-	buckets, total := s.buckets(except)
+	portions, total := s.portions(except)
 	total += here
 	local := 0 // offers for members here: moved to the front
 	for i, o := range offers {
@@ -388,41 +388,41 @@ func (s *swarm) placeMany(sc *scratch, m *Member, offers []Offer, except *link) 
 			continue
 		}
 		n -= here
-		for b := range buckets {
-			if n < buckets[b].n {
-				buckets[b].n--
-				sc.add(buckets[b].rem, o, nil)
+		for b := range portions {
+			if n < portions[b].n {
+				portions[b].n--
+				sc.add(portions[b].rem, o, nil)
 				break
 			}
-			n -= buckets[b].n
+			n -= portions[b].n
 		}
 	}
 	s.flushOffers(sc, m, 0, false)
 	s.placeHere(sc, m, offers[:local], here+local)
 }
 
-type bucket struct {
+type portion struct {
 	rem *remote
 	n   int
 }
 
-func (s *swarm) buckets(except *link) ([]bucket, int) {
-	buckets, total := make([]bucket, 0, len(s.remotes)), 0
+func (s *swarm) portions(except *link) ([]portion, int) {
+	portions, total := make([]portion, 0, len(s.remotes)), 0
 	for _, rem := range s.remotes {
 		if n := rem.weight(s); n > 0 && rem.l != except {
-			buckets = append(buckets, bucket{rem, n})
+			portions = append(portions, portion{rem, n})
 			total += n
 		}
 	}
 	if s.r.cfg.Seed != 0 {
-		slices.SortFunc(buckets, func(a, b bucket) int {
+		slices.SortFunc(portions, func(a, b portion) int {
 			if a.rem.l.node.Less(b.rem.l.node) {
 				return -1
 			}
 			return 1
 		})
 	}
-	return buckets, total
+	return portions, total
 }
 
 // placeHere gives offers to distinct members here, others many there are

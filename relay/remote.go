@@ -25,6 +25,7 @@ type remote struct {
 	shown         bool   // it has our presence snapshot
 	pubs          uint64 // publishes sent to it, by s.published
 	share         share
+	offers        bucket // it may send
 	evidence      evidence
 	joins         map[*Member]sentJoin
 }

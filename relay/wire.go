@@ -75,6 +75,7 @@ func (w *wire) serve() {
 func (w *wire) read() error {
 	l, r := w.l, w.l.r
 	var p protocol.Packet
+	var frames, bytes bucket
 	for {
 		plain, err := w.sc.readPacket()
 		if err != nil {
@@ -83,6 +84,12 @@ func (w *wire) read() error {
 		p.Reset()
 		if err := proto.Unmarshal(plain, &p); err != nil {
 			return protocol.Errorf(protocol.CodeMalformed, "packet does not parse")
+		}
+		now := r.now()
+		_, wait := frames.take(float64(len(p.Frames)), protocol.LinkFrames, protocol.LinkFrames, now)
+		_, more := bytes.take(float64(len(plain)), protocol.LinkBytes, protocol.LinkBytes, now)
+		if wait = max(wait, more); wait > 0 && !w.pause(time.Duration(wait)) {
+			return nil
 		}
 		l.mu.Lock()
 		w.lastRead = r.now()
@@ -102,6 +109,19 @@ func (w *wire) read() error {
 			w.needAck(len(plain))
 		}
 		l.mu.Unlock()
+	}
+}
+
+// pause slows down the reading of a node that sends more than its quota. It
+// reports false when the connection ended meanwhile.
+func (w *wire) pause(d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-w.done:
+		return false
 	}
 }
 
