@@ -226,8 +226,10 @@ func (t *testnet) runProcesses(ctx context.Context, s streams) error {
 	}()
 	list := make([]description, t.nodes)
 	for i, l := range listeners {
-		args := []string{"node", "--listen-fd", "3", "--allow-private", "--end-with-stdin", "--json", "--log", t.level,
-			"--seed", strconv.FormatUint(t.seedOf(i), 10), "--peer-delay", t.delay.String()}
+		args := []string{
+			"node", "--listen-fd", "3", "--allow-private", "--end-with-stdin", "--json", "--log", t.level,
+			"--seed", strconv.FormatUint(t.seedOf(i), 10), "--peer-delay", t.delay.String(),
+		}
 		for _, peer := range t.peers(urls, i) {
 			args = append(args, "--peer", peer)
 		}

@@ -29,19 +29,22 @@ type key struct{ hash, peer id }
 // indexAbove is the number of peers from which a map is worth its room.
 const indexAbove = 16
 
+// maxEcho is how long an info_hash may be that a refusal repeats: 20 characters,
+// escaped.
+const maxEcho = 256
+
 // scratch is what handling one message needs; pooled, so that it is not on the
 // stack of every connection.
 type scratch struct {
-	f          fields
-	key        key
-	to         id
-	event      event
-	answer     bool
-	ids        []byte // of the offers, one after the other
-	offers     []relay.Offer
-	ref        []byte
-	hashes     []id
-	listOfHash bool
+	f      fields
+	key    key
+	to     id
+	event  event
+	answer bool
+	ids    []byte // of the offers, one after the other
+	offers []relay.Offer
+	ref    []byte
+	hashes []id
 }
 
 var scratches = sync.Pool{New: func() any { return new(scratch) }}
@@ -91,7 +94,7 @@ func (s *session) handle(sc *scratch, b []byte) {
 	case "scrape":
 		s.scrape(sc)
 	default:
-		s.fail("announce", nil, errAction(sc.f.action))
+		s.fail("announce", sc.f.infoHash, errAction(sc.f.action))
 	}
 }
 
@@ -106,7 +109,7 @@ func (s *session) Refuse(code protocol.Code) {
 
 func (s *session) announce(sc *scratch) {
 	if !sc.key.hash.read(sc.f.infoHash) {
-		s.fail("announce", nil, errHash)
+		s.fail("announce", sc.f.infoHash, errHash)
 		return
 	}
 	err := sc.readAnnounce()
@@ -116,7 +119,7 @@ func (s *session) announce(sc *scratch) {
 		s.mu.Unlock()
 	}
 	if err != nil {
-		s.fail("announce", &sc.key.hash, err)
+		s.fail("announce", sc.f.infoHash, err)
 	}
 }
 
@@ -208,7 +211,7 @@ func (s *session) reply(sc *scratch, counts relay.Counts) {
 func (s *session) scrape(sc *scratch) {
 	err := sc.readScrape()
 	if err != nil {
-		s.fail("scrape", nil, err)
+		s.fail("scrape", sc.f.infoHash, err)
 		return
 	}
 	if len(sc.f.infoHash) == 0 || string(sc.f.infoHash) == "null" {
@@ -257,9 +260,10 @@ func scraped(c *door.Conn, hashes []id, counts []relay.Counts) {
 }
 
 // fail tells the client that a message was not done. It always names an
-// action: the client reconnects minutes later after one without. The socket
-// stays open.
-func (s *session) fail(action string, hash *id, reason error) {
+// action: the client reconnects minutes later after one without. To an announce
+// it always names an info_hash, if only an empty one, because the client throws
+// where there is none; hash is the JSON that came. The socket stays open.
+func (s *session) fail(action string, hash []byte, reason error) {
 	s.d.bad.Add(1)
 	b, ok := s.c.Begin()
 	if !ok {
@@ -269,9 +273,12 @@ func (s *session) fail(action string, hash *id, reason error) {
 	b = append(b, action...)
 	b = append(b, `","failure reason":`...)
 	b = appendText(b, reason.Error())
-	if hash != nil {
+	switch {
+	case len(hash) > 1 && len(hash) <= maxEcho && hash[0] == '"':
 		b = append(b, `,"info_hash":`...)
-		b = appendString(b, hash[:])
+		b = append(b, hash...)
+	case action == "announce":
+		b = append(b, `,"info_hash":""`...)
 	}
 	s.c.End(append(b, '}'), door.Reply)
 }
