@@ -1,14 +1,12 @@
 // The servers under test: our testnet as a process, or the reference, npm bittorrent-tracker's own server.
 
-import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { createInterface } from 'node:readline';
 import Server from 'bittorrent-tracker/server';
+import { Program } from './program.mjs';
 import { within } from './wait.mjs';
 
 const READY_WITHIN = 60_000;
 const GONE_WITHIN = 30_000;
-const STDERR_LINES = 100;
 
 /**
  * @typedef {object} Network
@@ -19,16 +17,17 @@ const STDERR_LINES = 100;
  */
 
 /**
- * Starts `nodes` nodes that know each other, or, with `federate: false`, that do not.
+ * Starts `nodes` nodes that know each other, or, with `federate: false`, that do not; with `knowAfter`, only after so many seconds.
  * With E2E_TARGET=reference the tests run against the reference instead, which shows that a test can pass and can fail
  * without our program: one server that has several names, or several servers.
  * @returns {Promise<Network>}
  */
-export async function startNodes({ nodes = 2, federate = true, processes = false } = {}) {
+export async function startNodes({ nodes = 2, federate = true, processes = false, knowAfter = 0 } = {}) {
   if (process.env.E2E_TARGET === 'reference') {
+    if (processes || knowAfter) throw new Error('a reference server has no nodes to lose or to find');
     return federate ? oneReference(nodes) : startReferences(nodes);
   }
-  return startProgram({ nodes, federate, processes });
+  return startProgram({ nodes, federate, processes, knowAfter });
 }
 
 /** `n` reference servers that know nothing of each other. */
@@ -71,12 +70,15 @@ export async function startReference(port = 0) {
   return { url: `ws://127.0.0.1:${bound}`, port: bound, close };
 }
 
-async function startProgram({ nodes, federate, processes }) {
+async function startProgram({ nodes, federate, processes, knowAfter }) {
+  const bin = process.env.E2E_BIN;
+  if (!bin) throw new Error('E2E_BIN names no peerserver binary; start the suites with run.mjs');
   const args = ['testnet', '--nodes', String(nodes), '--json'];
   if (!federate) args.push('--federate=false');
   if (processes) args.push('--processes');
-  const program = runProgram(args);
-  const ready = JSON.parse(await program.firstLine);
+  if (knowAfter) args.push('--join-delay', `${knowAfter}s`);
+  const program = new Program(bin, args);
+  const ready = JSON.parse(await program.line(READY_WITHIN, 'the nodes are ready'));
   if (ready.nodes.length !== nodes) throw new Error(`testnet started ${ready.nodes.length} nodes, want ${nodes}`);
   return {
     ws: ready.nodes.map((node) => node.ws),
@@ -84,41 +86,7 @@ async function startProgram({ nodes, federate, processes }) {
       if (!processes) throw new Error('only a node that is a process of its own can be killed');
       process.kill(ready.nodes[i].pid, 'SIGKILL');
     },
-    log: program.log,
-    close: program.close,
+    log: () => program.log(),
+    close: () => program.close(),
   };
-}
-
-/** Runs peerserver with `args`; `firstLine` is the first line of its standard output. */
-function runProgram(args) {
-  const bin = process.env.E2E_BIN;
-  if (!bin) throw new Error('E2E_BIN names no peerserver binary; start the suites with run.mjs');
-  const child = spawn(bin, args, { stdio: ['ignore', 'pipe', 'pipe'] });
-  const tail = [];
-  createInterface({ input: child.stderr }).on('line', (line) => {
-    tail.push(line);
-    if (tail.length > STDERR_LINES) tail.shift();
-  });
-  const log = () => tail.join('\n');
-  const gone = new Promise((resolve) => {
-    child.once('error', (err) => resolve(err.message));
-    child.once('exit', (code, signal) => resolve(signal ?? `exit code ${code}`));
-  });
-  const line = new Promise((resolve) => createInterface({ input: child.stdout }).once('line', resolve));
-  const firstLine = within(READY_WITHIN, `peerserver ${args.join(' ')} is ready`, Promise.race([
-    line,
-    gone.then((how) => {
-      throw new Error(`peerserver ${args.join(' ')} ended (${how}) before it was ready:\n${log()}`);
-    }),
-  ]), log);
-  const close = async () => {
-    child.kill('SIGTERM');
-    try {
-      const how = await within(GONE_WITHIN, 'peerserver ends after SIGTERM', gone, log);
-      if (how !== 'exit code 0' && how !== 'SIGTERM') throw new Error(`peerserver ended badly (${how}):\n${log()}`);
-    } finally {
-      child.kill('SIGKILL');
-    }
-  };
-  return { firstLine, log, close };
 }

@@ -21,12 +21,18 @@ export class Signals extends EventEmitter {
     socket.on('framereceived', (frame) => this.#received(parse(frame.payload)));
     socket.on('close', () => {
       this.closes += 1;
+      this.emit('close');
     });
   }
 
   /** Resolves once a tracker has answered an announce of this tab. */
   async announced() {
     if (this.replies === 0) await once(this, 'reply');
+  }
+
+  /** Resolves once a socket to a tracker has closed. */
+  async closed() {
+    if (this.closes === 0) await once(this, 'close');
   }
 
   summary() {

@@ -98,7 +98,7 @@ const cases = {
       [other]: { complete: 0, incomplete: 1 },
       [nobodys]: { complete: 0, incomplete: 0 },
     });
-    const url = servers.b;
+    const url = apartFrom(servers.b, 'scrape');
     const scraped = await within(CONNECT_WITHIN, 'Client.scrape calls back', new Promise((resolve, reject) => {
       BittorrentTracker.scrape({ infoHash: hash, announce: url }, (err, data) => (err ? reject(err) : resolve(data)));
     }));

@@ -5,8 +5,10 @@ import { joinRoom, selfId } from '@trystero-p2p/torrent';
 const now = () => performance.timeOrigin + performance.now();
 
 const joins = [];
+const leaves = [];
 const errors = [];
 const meetings = new Map();
+let echo;
 
 function meeting(peerId) {
   if (!meetings.has(peerId)) {
@@ -36,6 +38,8 @@ globalThis.peer = {
         meeting(peerId).resolve({ text, at: now(), connectionState });
       },
     });
+    echo = joined.makeAction('echo', { kind: 'request', onRequest: (text) => `${selfId} heard ${text}` });
+    joined.onPeerLeave = (peerId) => leaves.push(peerId);
     joined.onPeerJoin = (peerId) => {
       joins.push(peerId);
       greeting.send(`hello ${peerId} from ${selfId}`, { target: peerId });
@@ -45,6 +49,9 @@ globalThis.peer = {
 
   /** Resolves with the greeting of `peerId`, once it has come over the data channel. */
   greetedBy: (peerId) => meeting(peerId).promise,
+  /** Resolves with what `target` answers over the data channel. */
+  ask: ({ target, text }) => echo.request(text, { target, timeoutMs: 10_000 }),
   joins: () => joins,
+  leaves: () => leaves,
   errors: () => errors,
 };

@@ -1,0 +1,66 @@
+// A program under the suites' control, ended with them.
+
+import { spawn } from 'node:child_process';
+import { EventEmitter, once } from 'node:events';
+import { createInterface } from 'node:readline';
+import { within } from './wait.mjs';
+
+const GONE_WITHIN = 30_000;
+const STDERR_LINES = 100;
+
+/** Runs `command`; emits 'line' for each line of its standard output and keeps the last ones of its standard error. */
+export class Program extends EventEmitter {
+  lines = [];
+  #name;
+  #child;
+  #tail = [];
+
+  constructor(command, args) {
+    super();
+    this.#name = [command.split('/').pop(), ...args].join(' ');
+    this.#child = spawn(command, args, { stdio: ['ignore', 'pipe', 'pipe'] });
+    createInterface({ input: this.#child.stderr }).on('line', (line) => {
+      this.#tail.push(line);
+      if (this.#tail.length > STDERR_LINES) this.#tail.shift();
+    });
+    createInterface({ input: this.#child.stdout }).on('line', (line) => {
+      this.lines.push(line);
+      this.emit('line', line);
+    });
+    /** Resolves to how the program ended. */
+    this.gone = new Promise((resolve) => {
+      this.#child.once('error', (err) => resolve(err.message));
+      this.#child.once('exit', (code, signal) => resolve(signal ?? `exit code ${code}`));
+    });
+  }
+
+  /** Resolves with the first line for which `wanted` is true; rejects when the program ends before it. */
+  line(ms, what, wanted = () => true) {
+    const found = async () => {
+      for (let i = 0; ; i += 1) {
+        while (i >= this.lines.length) await once(this, 'line');
+        if (wanted(this.lines[i])) return this.lines[i];
+      }
+    };
+    const ended = this.gone.then((how) => {
+      throw new Error(`${this.#name} ended (${how}) before ${what}:\n${this.log()}`);
+    });
+    ended.catch(() => {});
+    return within(ms, what, Promise.race([found(), ended]), () => `it said ${this.lines.join(' ')}; ${this.log()}`);
+  }
+
+  log() {
+    return this.#tail.join('\n');
+  }
+
+  /** Asks the program to end, and insists when it does not. */
+  async close() {
+    this.#child.kill('SIGTERM');
+    try {
+      const how = await within(GONE_WITHIN, `${this.#name} ends after SIGTERM`, this.gone, () => this.log());
+      if (how !== 'exit code 0') throw new Error(`${this.#name} ended badly (${how}):\n${this.log()}`);
+    } finally {
+      this.#child.kill('SIGKILL');
+    }
+  }
+}
