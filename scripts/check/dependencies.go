@@ -2,10 +2,13 @@ package main
 
 import (
 	"encoding/json"
+	"go/parser"
+	"go/token"
 	"maps"
 	"path"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -20,7 +23,7 @@ func (r repo) dependencies() (wrong []string) {
 		var want []string
 		switch path.Base(name) {
 		case "go.mod":
-			want = required(text)
+			want = required(text, r.imports(path.Dir(name)))
 		case "package.json":
 			var err error
 			if want, err = packages(text); err != nil {
@@ -57,9 +60,10 @@ func (r repo) dependencies() (wrong []string) {
 	return wrong
 }
 
-// required lists the tools of a go.mod that has any, else its direct
-// requirements.
-func required(text string) []string {
+// required lists the tools of a go.mod that has any, else the modules it
+// requires for its own sake: those not marked indirect, and those that are
+// imported whatever the mark says, since `go get` marks all alike.
+func required(text string, imports []string) []string {
 	asked := map[string][]string{}
 	block := ""
 	for line := range strings.Lines(text) {
@@ -76,7 +80,7 @@ func required(text string) []string {
 			if verb == "" {
 				verb, words = words[0], words[1:]
 			}
-			if len(words) > 0 && strings.TrimSpace(comment) != "indirect" {
+			if len(words) > 0 && (strings.TrimSpace(comment) != "indirect" || provides(words[0], imports)) {
 				asked[verb] = append(asked[verb], words[0])
 			}
 		}
@@ -85,6 +89,40 @@ func required(text string) []string {
 		return asked["tool"]
 	}
 	return asked["require"]
+}
+
+// provides says whether any of the imported packages can be of a module. A
+// module whose path continues that of another is taken for a folder of it.
+func provides(module string, imports []string) bool {
+	return slices.ContainsFunc(imports, func(i string) bool { return i == module || strings.HasPrefix(i, module+"/") })
+}
+
+// imports are those of the Go files of the module in a folder.
+func (r repo) imports(module string) (all []string) {
+	for name, text := range r {
+		if !strings.HasSuffix(name, ".go") || r.module(name) != module {
+			continue
+		}
+		file, err := parser.ParseFile(token.NewFileSet(), name, text, parser.ImportsOnly)
+		if err != nil {
+			continue // the compiler says it better
+		}
+		for _, spec := range file.Imports {
+			if imported, err := strconv.Unquote(spec.Path.Value); err == nil {
+				all = append(all, imported)
+			}
+		}
+	}
+	return all
+}
+
+// module is the folder of the go.mod that a file belongs to.
+func (r repo) module(name string) string {
+	for dir := path.Dir(name); ; dir = path.Dir(dir) {
+		if _, ok := r[path.Join(dir, "go.mod")]; ok || dir == "." {
+			return dir
+		}
+	}
 }
 
 func packages(text string) ([]string, error) {

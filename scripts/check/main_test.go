@@ -17,6 +17,9 @@ func sound() map[string]string {
 		"README.md":             "# What it is\n\nSee [the docs](docs/dependencies.md), [here](#what-it-is), [a folder](web), [out](https://example.org/x)\nand `[no](link)`.\n\n```\n[no](link)\n```\n",
 		"docs/dependencies.md": "# Dependencies\n\nBack [home](../README.md#what-it-is).\n\n## `go.mod`\n\n| module | why |\n|---|---|\n| `example.org/a` | it is needed |\n| `example.org/c` | too |\n\n" +
 			"## tools/go.mod\n\n| `example.org/t/cmd/t` | a tool |\n\n## web/package.json\n\n| `d` | one |\n| `@s/e` | two |\n",
+		"a.go":        "package m\n\nimport _ \"example.org/a/x\"\n",
+		"sub/go.mod":  "module m/sub\n\nrequire example.org/d v1.0.0 // indirect\n",
+		"sub/d.go":    "package sub\n\nimport _ \"example.org/b\"\n",
 		"picture.png": "\x00" + "/ho" + "me/somebody",
 	}
 }
@@ -38,6 +41,8 @@ func TestCheck(t *testing.T) {
 		{"lock of version 1", "web/package-lock.json", `"packages"`, `"dependencies"`, "lock file of version"},
 		{"new module", "go.mod", "require example.org/c", "require example.org/n v1\nrequire example.org/c", "example.org/n is not listed"},
 		{"no longer indirect", "go.mod", " // indirect", "", "example.org/b is not listed"},
+		{"marked indirect but imported", "a.go", "example.org/a/x", "example.org/b/x", "example.org/b is not listed"},
+		{"so in a module below", "sub/d.go", "example.org/b", "example.org/d", "no heading sub/go.mod"},
 		{"gone module", "go.mod", "require example.org/c v1.0.0", "", "example.org/c is listed but no longer"},
 		{"new tool", "tools/go.mod", "tool (", "tool (\n\texample.org/u", "example.org/u is not listed"},
 		{"new package", "web/package.json", `"d": "1"`, `"d": "1", "f": "1"`, "f is not listed"},
