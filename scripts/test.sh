@@ -55,7 +55,7 @@ in_folder() {
 # Node's own test runner counts what it skipped and calls that a success.
 clients() {
   local out=$scratch/clients.out
-  node testnet/e2e/run.mjs </dev/null 2>&1 | tee "$out"
+  node testnet/e2e/run.mjs -- --test-reporter=spec </dev/null 2>&1 | tee "$out"
   [ "${PIPESTATUS[0]}" = 0 ] || return 1
   if grep -Eq '^(#|ℹ) (skipped|todo) [1-9]' "$out"; then
     echo "some tests were skipped"

@@ -5,6 +5,7 @@ import (
 	"context"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -44,6 +45,19 @@ func TestRun(t *testing.T) {
 func TestNoPackages(t *testing.T) {
 	if err := run(t.Context(), []string{"-race", "-timeout", "20m"}); err == nil {
 		t.Error("tested nothing and passed")
+	}
+}
+
+func TestShowLeavesOut(t *testing.T) {
+	var out bytes.Buffer
+	newReport(&out).show(slices.Repeat([]string{"x\n"}, shown))
+	if got := strings.Count(out.String(), "\n"); got != shown {
+		t.Errorf("%d lines became %d", shown, got)
+	}
+	out.Reset()
+	newReport(&out).show(append(slices.Repeat([]string{"x\n"}, 3*shown), "the end\n"))
+	if got := strings.Count(out.String(), "\n"); got != shown+1 || !strings.Contains(out.String(), "(801 lines left out)") || !strings.HasSuffix(out.String(), "the end\n") {
+		t.Errorf("%d lines: %q", got, out.String())
 	}
 }
 
