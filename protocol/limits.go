@@ -25,13 +25,14 @@ const (
 
 // Offers wait for late comers.
 const (
-	SmallSwarm      = 50                // below it offers are held and members listed
-	OfferHold       = 45 * time.Second  // clients give an offer 50 s
-	IntervalSmall   = 40 * time.Second  // announce interval where offers are held: under OfferHold
-	IntervalLarge   = 120 * time.Second // and elsewhere, as public trackers ask
-	HeldPerMember   = 3                 // the newest offers of a member
-	HeldBytes       = 16 << 20          // of all members of a node
-	HeldPerReceiver = 10                // held offers delivered to one member in HeldWindow
+	SmallSwarm      = 50                      // below it offers are held and members listed
+	OfferHold       = 45 * time.Second        // clients give an offer 50 s
+	IntervalSmall   = 40 * time.Second        // announce interval where offers are held: under OfferHold
+	IntervalLarge   = 120 * time.Second       // and elsewhere, as public trackers ask
+	OfferTurn       = 1250 * time.Millisecond // of two members with offers for each other the second waits this long for an answer
+	HeldPerMember   = 3                       // the newest offers of a member
+	HeldBytes       = 16 << 20                // of all members of a node
+	HeldPerReceiver = 10                      // held offers delivered to one member in HeldWindow
 	HeldWindow      = 50 * time.Second
 	PublishHold     = 30 * time.Second // publishes and joins wait for nodes not yet known
 )

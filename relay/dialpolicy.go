@@ -190,9 +190,10 @@ func prefixes(list ...string) []netip.Prefix {
 	return ps
 }
 
-// public says whether an address is one of the public Internet.
+// public says whether an address is one of the public Internet. None with a
+// zone is.
 func public(a netip.Addr) bool {
-	a = a.Unmap().WithZone("")
+	a = a.Unmap()
 	if a.Is4() {
 		return !within(special4, a)
 	}

@@ -29,7 +29,7 @@ var forbidden = []string{
 	"2001:2::1", "2001:10::1", "2001:20::1", "2001:1::1", // benchmarking, ORCHID, protocols
 	"2001:db8::1", "3fff::1", "3fff:fff::1", // documentation
 	"2002:7f00:1::1", "2002:a00:1::1", "2002:c0a8:1::1", "2002:a9fe:a9fe::", // 6to4
-	"4000::1", "5f00::1", "fc00::1", "fd00:ec2::254", "fdff::1", "fe80::1", "fe80::1%eth0", "fec0::1", "ff02::1", "ff0e::1",
+	"4000::1", "5f00::1", "fc00::1", "fd00:ec2::254", "fdff::1", "fe80::1", "fe80::1%eth0", "2606:4700:4700::1111%eth0", "fec0::1", "ff02::1", "ff0e::1",
 }
 
 var allowed = []string{
@@ -53,6 +53,9 @@ func TestDialPolicyAddresses(t *testing.T) {
 		if err := judge(DialPolicy{}, addr, 8787); code(err) != protocol.CodeRefused {
 			t.Errorf("%s: %v, want refused", addr, err)
 		}
+		if public(netip.MustParseAddr(addr)) {
+			t.Errorf("%s is public", addr)
+		}
 		if err := judge(DialPolicy{AllowPrivate: true}, addr, 8787); err != nil {
 			t.Errorf("%s with AllowPrivate: %v", addr, err)
 		}
@@ -67,7 +70,7 @@ func TestDialPolicyAddresses(t *testing.T) {
 		}
 	}
 	for _, addr := range allowed {
-		if err := judge(DialPolicy{}, addr, 8787); err != nil {
+		if err := judge(DialPolicy{}, addr, 8787); err != nil || !public(netip.MustParseAddr(addr)) {
 			t.Errorf("%s: %v", addr, err)
 		}
 	}

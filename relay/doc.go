@@ -8,8 +8,8 @@
 // member's [Sink], which never blocks.
 //
 // The rooms: swarm.go holds the members of an app here and what is known of
-// those elsewhere; offers.go, signals.go, publish.go and presence.go are the
-// verbs; link.go is one other node, with its sequence, acknowledgements and
+// those elsewhere; offers.go (with meet.go and turns.go), signals.go, publish.go
+// and presence.go are the verbs; link.go is one other node, with its sequence, acknowledgements and
 // resends; mesh.go decides which nodes to dial; handshake.go and wsconn.go are
 // the link's inside and outside.
 //

@@ -73,6 +73,46 @@ func TestLateComers(t *testing.T) {
 	}
 }
 
+// TestTurns: of two members that have offers for each other the lower id's goes
+// first; the other's comes when no answer does, and not at all when one did and
+// it was a held one.
+func TestTurns(t *testing.T) {
+	for _, answered := range []bool{true, false} {
+		for _, together := range []bool{true, false} {
+			play(t, 2, func(sc *scene) {
+				sc.net.setDelay(20 * time.Millisecond)
+				low, high := sc.nodes[0].join("low"), sc.nodes[1].join("aaa")
+				low, high = high, low // by id
+				low.announce(3)
+				high.announce(3)
+				if !together {
+					sc.nodes[1].join("third")
+				}
+				sc.meet(sc.nodes...)
+				sc.wait(time.Second)
+				if n := len(high.of(KindOffer, low.id)); n != 1 {
+					t.Fatalf("the higher got %d offers of the lower, want 1 at once", n)
+				}
+				if n := len(low.of(KindOffer, high.id)); n != 0 {
+					t.Fatalf("the lower got %d offers of the higher before its turn", n)
+				}
+				want := 1
+				if answered {
+					high.answer(high.of(KindOffer, low.id)[0])
+					want = 0
+				}
+				sc.wait(2 * protocol.OfferTurn)
+				if n := len(low.of(KindOffer, high.id)); n != want {
+					t.Errorf("answered %v: the lower got %d offers of the higher, want %d", answered, n, want)
+				}
+				if n := len(low.of(KindAnswer, "")); n != 1-want {
+					t.Errorf("answered %v: the lower got %d answers", answered, n)
+				}
+			})
+		}
+	}
+}
+
 // TestIntervalIsUnderHold is what makes late comers meet clients that announce
 // at the interval.
 func TestIntervalIsUnderHold(t *testing.T) {
@@ -366,7 +406,7 @@ func TestBothDial(t *testing.T) {
 			a.announce(1)
 			b.announce(1)
 			sc.meet(sc.nodes...)
-			sc.wait(20*delay + 500*time.Millisecond)
+			sc.wait(20*delay + 500*time.Millisecond + protocol.OfferTurn)
 			if n := sc.net.links(sc.nodes[0].url, sc.nodes[1].url); n != 1 {
 				t.Errorf("delay %v: %d links, want 1", delay, n)
 			}

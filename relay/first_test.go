@@ -29,7 +29,7 @@ func TestOfferAndAnswerAcrossNodes(t *testing.T) {
 		sc.wait(time.Second)
 		b := sc.nodes[1].join("b")
 		b.announce(1)
-		sc.wait(time.Second)
+		sc.wait(2 * time.Second)
 		offers := b.of(KindOffer, "a")
 		if len(offers) != 1 {
 			sc.logLinks()

@@ -152,8 +152,7 @@ func (s *swarm) take(sc *scratch, l *link, f *protocol.Offers, o *protocol.Offer
 		return true // taken, and dropped: it was for this member only
 	}
 	sc.picked = append(sc.picked, int(t.at))
-	s.routes.put(s.offerKey(f.From, o.Id), l, now)
-	return s.deliver(sc, t, Event{Kind: KindOffer, From: string(f.From), Ref: o.Id, Payload: o.Payload})
+	return s.handOffer(sc, waiting{to: t, from: string(f.From), id: o.Id, payload: o.Payload, held: f.Held, l: l}, now)
 }
 
 // anyBut picks a random taker that is not in sc.picked and has another id.

@@ -469,6 +469,49 @@ func TestHandshakeToldVersion(t *testing.T) {
 	}
 }
 
+// Only the dialler dials a URL, and one that is none counts for nothing.
+func TestHandshakeURL(t *testing.T) {
+	liar := newTestIdentity(t, "liar")
+	for _, role := range []protocol.Role{protocol.Dialler, protocol.Responder} {
+		for url, want := range map[string]string{"wss://LIAR.example": "wss://liar.example:443", "anything": ""} {
+			if role == protocol.Responder {
+				want = ""
+			}
+			h := &protocol.Hello{Version: protocol.Version, Key: liar.node[:], Signature: liar.proof[role], Url: url}
+			raw, err := proto.Marshal(h)
+			if err != nil {
+				t.Fatal(err)
+			}
+			s := shakeWith(t, role, forged(role, liar.static, protocol.NoisePrologue, func() []byte { return raw }))
+			if s.err != nil || s.said.url != want {
+				t.Errorf("role %d, %q: greeting %+v, %v", role, url, s.said, s.err)
+			}
+		}
+	}
+	if _, err := liar.hello(protocol.Dialler, nil, strings.Repeat("a", protocol.MaxURL+1)); code(err) != protocol.CodeTooLarge {
+		t.Errorf("an own URL too long: %v", err)
+	}
+}
+
+// The bound on a Hello does not rest on the Conn.
+func TestHandshakeUnlimitedConn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newMemNet()
+		defer n.close()
+		long := func(c Conn) (s shaken) {
+			defer c.Close(1000)
+			s.err = c.Write(make([]byte, protocol.MaxHello+1))
+			return s
+		}
+		plain := func(c Conn) shaken {
+			return honestOnce(protocol.Responder, newTestIdentity(t, "me"))(struct{ Conn }{c})
+		}
+		if _, r := shake(t, n, long, plain); code(r.err) != protocol.CodeTooLarge {
+			t.Error(r.err)
+		}
+	})
+}
+
 func TestNewIdentityKey(t *testing.T) {
 	if _, err := newIdentity(nil); err == nil {
 		t.Error("no key is a key")

@@ -156,7 +156,7 @@ func TestGarbageInsideALink(t *testing.T) {
 				sc.wait(time.Second)
 				a.announce(3)
 				b.announce(3)
-				sc.wait(time.Second)
+				sc.wait(2 * time.Second)
 				if len(a.of(KindOffer, "b")) == 0 || len(b.of(KindOffer, "a")) == 0 {
 					t.Error("a and b do not meet any more")
 				}

@@ -67,9 +67,10 @@ func (s *swarm) introduce(sc *scratch, h *Member, t *target, limit int, now inst
 			return
 		}
 		s.r.totals.held.Add(1)
-		s.here.place(1)
-		s.deliver(sc, t.m, Event{Kind: KindOffer, From: h.id, Ref: best.id, Payload: best.payload})
+		h.ask(t.hash, now)
+		s.handOffer(sc, waiting{to: t.m, from: h.id, fromHash: h.hash, id: best.id, payload: best.payload, held: true}, now)
 	} else {
+		h.ask(t.hash, now)
 		s.r.totals.held.Add(1)
 		s.sendHeld(t.rem, h, best, t.hash.Bytes(), now)
 	}
@@ -105,7 +106,7 @@ func (s *swarm) meetUnnamed(rem *remote, now instant) {
 
 // settleUnnamed learns from a node's list who had the offers of meetUnnamed: it
 // is known only when there is just one it could have been.
-func (s *swarm) settleUnnamed(rem *remote) {
+func (s *swarm) settleUnnamed(rem *remote, now instant) {
 	for _, h := range s.members {
 		if h.holding == nil {
 			continue
@@ -128,6 +129,7 @@ func (s *swarm) settleUnnamed(rem *remote) {
 			o.unnamed = nil
 			if n == 1 && !o.hadBy(only) {
 				o.had = append(o.had, only)
+				h.ask(only, now)
 			}
 		}
 	}

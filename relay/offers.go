@@ -303,11 +303,12 @@ func (s *swarm) placeFew(sc *scratch, m *Member, offers []Offer, except *link) {
 
 // give hands one offer to a target, or adds it to the frame for its node.
 func (s *swarm) give(sc *scratch, m *Member, o Offer, t *target) {
+	now := s.r.now()
 	m.note(o.ID, t.hash)
+	m.ask(t.hash, now)
 	sc.given = append(sc.given, t.hash)
 	if t.m != nil {
-		s.here.place(1)
-		s.deliver(sc, t.m, Event{Kind: KindOffer, From: m.id, Ref: o.ID, Payload: o.Payload})
+		s.handOffer(sc, waiting{to: t.m, from: m.id, fromHash: m.hash, id: o.ID, payload: o.Payload}, now)
 		return
 	}
 	sc.add(t.rem, o, t.hash.Bytes())

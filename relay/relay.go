@@ -61,6 +61,7 @@ type Relay struct {
 	holders    []*Member // that hold offers, oldest first
 	dirty      map[*swarm]struct{}
 	scrapes    map[*scrape]struct{}
+	turns      map[*swarm]struct{} // with offers that wait for their turn
 	closing    bool
 }
 
@@ -111,6 +112,7 @@ func New(cfg Config) (*Relay, error) {
 		swarms:  make(map[protocol.AppID]*swarm),
 		links:   make(map[protocol.NodeID]*link),
 		scrapes: make(map[*scrape]struct{}),
+		turns:   make(map[*swarm]struct{}),
 		numbers: make(map[uint32]*swarm),
 		dirty:   make(map[*swarm]struct{}),
 	}
@@ -151,6 +153,7 @@ func (r *Relay) Serve(ctx context.Context) error {
 		case <-tick.C:
 			r.flushDirty()
 			r.sweepLinks()
+			r.takeTurns()
 			r.finishScrapes()
 			if n%10 == 0 {
 				r.sweepSwarms()

@@ -229,7 +229,7 @@ func (s *swarm) hear(rem *remote, f *protocol.Swarm, now instant) {
 	}
 	s.showPresence(rem, now) // before any signal
 	fresh := s.relist(rem, list, at)
-	s.settleUnnamed(rem)
+	s.settleUnnamed(rem, now)
 	s.sendHeldPublishes(rem, now)
 	if s.small() {
 		sc := scratches.Get().(*scratch)

@@ -51,6 +51,7 @@ func (s *swarm) locate(id string) (*Member, *remote) {
 // answer finds its way by the offer: to a member here, or to the node that
 // sent the offer, once.
 func (s *swarm) answer(m *Member, msg Message) protocol.Code {
+	defer s.settled(m, msg.To, s.r.now())
 	if l, ok := s.routes.take(s.offerKeyString(msg.To, msg.Ref), s.r.now()); ok {
 		if rem := s.remotes[l]; rem != nil {
 			s.r.totals.linkAnswers.Add(1)
@@ -67,7 +68,9 @@ func (s *swarm) answer(m *Member, msg Message) protocol.Code {
 		return protocol.CodeExpired
 	}
 	s.here.answer()
-	return s.hand(t, m, msg)
+	code := s.hand(t, m, msg)
+	s.settled(t, m.id, s.r.now())
+	return code
 }
 
 func (s *swarm) hand(t, from *Member, msg Message) protocol.Code {
@@ -135,5 +138,8 @@ func (r *Relay) onSignal(l *link, seq uint64, f *protocol.Signal) {
 	defer sc.free()
 	if !s.deliver(sc, t, Event{Kind: kind, From: string(f.From), Ref: f.Ref, Payload: f.Payload}) {
 		l.fail(seq, protocol.CodeFull, nil)
+	}
+	if kind == KindAnswer {
+		s.settled(t, string(f.From), now)
 	}
 }

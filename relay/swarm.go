@@ -34,7 +34,8 @@ type swarm struct {
 	elsewhere map[protocol.MemberHash][]home // members that other nodes list
 	present   map[string]*presence           // members that other nodes show
 	publishes []heldPublish
-	published uint64 // how many publishes there ever were
+	waiting   []waiting // offers whose turn has not come
+	published uint64    // how many publishes there ever were
 
 	routes  expiring[uint64, *link]    // where the answer to an offer from another node goes
 	sent    expiring[uint64, struct{}] // offers given to other nodes, not answered yet
@@ -63,6 +64,7 @@ type Member struct {
 	met      bool // was introduced to the others
 	holding  *holding
 	received held10
+	asked    []asked // in small swarms, for a moment
 }
 
 type flags uint8
@@ -188,7 +190,7 @@ func (s *swarm) join(m *Member) bool {
 		}
 		s.remove(old)
 		old.sink.Deliver(&Event{Kind: KindReplaced})
-		m.met, m.holding, m.received = old.met, old.holding, old.received
+		m.met, m.holding, m.received, m.asked = old.met, old.holding, old.received, old.asked
 	}
 	s.emptyAt = -1
 	s.insert(m)

@@ -83,6 +83,7 @@ func (r *Relay) drop(s *swarm) {
 	delete(r.swarms, s.app)
 	delete(r.numbers, s.number)
 	delete(r.dirty, s)
+	delete(r.turns, s)
 	links := r.allLinks()
 	r.mesh.forget(s.app)
 	r.mu.Unlock()

@@ -167,11 +167,6 @@ func (c *wsConn) Close(code int) {
 			_ = c.ws.WriteControl(websocket.CloseMessage, websocket.FormatCloseMessage(code, ""), time.Now().Add(closeWait))
 			c.writing.Unlock()
 		}
-		// TLS would wait five seconds to say goodbye to a node that does not
-		// read; what is under it does not, and the close frame has said it.
-		if t, ok := c.ws.NetConn().(*tls.Conn); ok {
-			_ = t.NetConn().Close()
-		}
 		_ = c.ws.Close()
 	})
 }

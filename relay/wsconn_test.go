@@ -269,13 +269,32 @@ func TestWSWriteDeadline(t *testing.T) {
 				t.Errorf("%v after %v", err, time.Since(start))
 			}
 		}
-		// The pipe takes nothing, as a full send buffer: Close does not wait for it.
-		start := time.Now()
+	})
+}
+
+// While the send buffer is full, Close frees a Read at once and waits itself
+// for no more than closeWait.
+func TestWSCloseFull(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d, a, stop := pipeWS(t) // a pipe's buffer is always full
+		defer stop()
+		start, freed := time.Now(), make(chan time.Duration, 1)
+		go func() {
+			_, err := d.Read()
+			if !errors.Is(err, net.ErrClosed) {
+				t.Errorf("Read: %v", err)
+			}
+			freed <- time.Since(start)
+		}()
+		synctest.Wait()
 		d.Close(1000)
-		a.Close(1000)
-		if took := time.Since(start); took > 2*closeWait {
+		if took := time.Since(start); took > closeWait {
 			t.Errorf("Close took %v", took)
 		}
+		if after := <-freed; after != 0 {
+			t.Errorf("Read was freed after %v", after)
+		}
+		a.Close(1000)
 	})
 }
 
@@ -514,10 +533,33 @@ func TestWSWriteTooLarge(t *testing.T) {
 
 // A connection that ends without a close frame is no close.
 func TestWSReset(t *testing.T) {
+	for _, linger := range []int{0, -1} { // a reset, and the end of the stream
+		d, a := linked(t, false)
+		_ = d.ws.NetConn().(*boundedConn).Conn.(*net.TCPConn).SetLinger(linger)
+		_ = d.ws.NetConn().Close()
+		_, err := a.Read()
+		if err == nil || closeCode(err) != 0 || strings.Contains(err.Error(), "127.0.0.1") {
+			t.Errorf("linger %d: %v", linger, err)
+		}
+		if linger < 0 && !errors.Is(err, io.ErrUnexpectedEOF) {
+			t.Errorf("at the end of the stream: %v", err)
+		}
+	}
+}
+
+// An error of Read is its last, however often it is asked. gorilla panics at
+// the thousandth time.
+func TestWSReadAgain(t *testing.T) {
 	d, a := linked(t, false)
-	_ = d.ws.NetConn().(*boundedConn).Conn.(*net.TCPConn).SetLinger(0)
-	_ = d.ws.NetConn().Close()
-	if _, err := a.Read(); err == nil || closeCode(err) != 0 || strings.Contains(err.Error(), "127.0.0.1") {
-		t.Errorf("after a reset: %v", err)
+	if err := d.ws.WriteMessage(websocket.TextMessage, nil); err != nil {
+		t.Fatal(err)
+	}
+	for range 2000 {
+		if _, err := a.Read(); code(err) != protocol.CodeMalformed {
+			t.Fatal(err)
+		}
+	}
+	if _, err := d.Read(); closeCode(err) != closeText {
+		t.Errorf("its sender reads %v", err)
 	}
 }

@@ -1,0 +1,137 @@
+package relay
+
+import (
+	"slices"
+
+	"github.com/peerservers/peerserver/protocol"
+)
+
+// Of two members that have offers for each other the one with the lower id
+// goes first; the other's offer waits until the first one is answered, for
+// protocol.OfferTurn at most. Two that cross would end both connections in
+// webtorrent: each side keeps the one it answered and drops the one it offered.
+// That it is the lower id is for Trystero, where the peer with the lower id
+// ignores offers while its own are out.
+
+// maxWaiting bounds the offers that wait in one swarm; further ones do not.
+const maxWaiting = 256
+
+// asked is a member that was given an offer of ours and has not answered.
+type asked struct {
+	hash protocol.MemberHash
+	at   instant
+}
+
+// waiting is an offer whose turn has not come.
+type waiting struct {
+	to          *Member
+	from        string
+	fromHash    protocol.MemberHash
+	id, payload []byte
+	held        bool
+	l           *link // where its answer goes, nil: a member here
+	due         instant
+}
+
+// ask notes that an offer of m was given to h.
+func (m *Member) ask(h protocol.MemberHash, now instant) {
+	m.asked = slices.DeleteFunc(m.asked, func(a asked) bool { return a.hash == h || now-a.at >= ns(protocol.OfferTurn) })
+	if len(m.asked) < protocol.SmallSwarm {
+		m.asked = append(m.asked, asked{h, now})
+	}
+}
+
+// waitsFor is when it is the turn of an offer of h to m: 0 for now.
+func (m *Member) waitsFor(from string, h protocol.MemberHash, now instant) instant {
+	if len(m.asked) == 0 || from < m.id {
+		return 0
+	}
+	for _, a := range m.asked {
+		if due := a.at.add(protocol.OfferTurn); a.hash == h && due > now {
+			return due
+		}
+	}
+	return 0
+}
+
+// handOffer gives an offer to a member of a small swarm here, now or in its
+// turn. l is the link it came over, nil from a member here.
+func (s *swarm) handOffer(sc *scratch, w waiting, now instant) bool {
+	if len(w.to.asked) > 0 && len(s.waiting) < maxWaiting {
+		if w.fromHash == 0 {
+			w.fromHash = s.app.MemberHash(w.from)
+		}
+		if w.due = w.to.waitsFor(w.from, w.fromHash, now); w.due > 0 {
+			w.id, w.payload = slices.Clone(w.id), slices.Clone(w.payload)
+			s.waiting = append(s.waiting, w)
+			if len(s.waiting) == 1 {
+				s.r.mu.Lock()
+				s.r.turns[s] = struct{}{}
+				s.r.mu.Unlock()
+			}
+			return true
+		}
+	}
+	return s.handNow(sc, &w, now)
+}
+
+func (s *swarm) handNow(sc *scratch, w *waiting, now instant) bool {
+	if w.l != nil {
+		s.routes.put(s.offerKeyString(w.from, w.id), w.l, now)
+	} else {
+		s.here.place(1)
+	}
+	return s.deliver(sc, w.to, Event{Kind: KindOffer, From: w.from, Ref: w.id, Payload: w.payload})
+}
+
+// settled says that an answer passed between a member here and another one:
+// what waits for its turn between them is not needed, if it was held, or comes
+// now.
+func (s *swarm) settled(m *Member, other string, now instant) {
+	if len(m.asked) == 0 && len(s.waiting) == 0 {
+		return
+	}
+	h := s.app.MemberHash(other)
+	m.asked = slices.DeleteFunc(m.asked, func(a asked) bool { return a.hash == h })
+	s.release(func(w *waiting) bool { return w.to == m && w.from == other }, true, now)
+}
+
+// release hands over the waiting offers that due names.
+func (s *swarm) release(due func(*waiting) bool, answered bool, now instant) {
+	if len(s.waiting) == 0 {
+		return
+	}
+	sc := scratches.Get().(*scratch)
+	defer sc.free()
+	s.waiting = slices.DeleteFunc(s.waiting, func(w waiting) bool {
+		if !due(&w) {
+			return false
+		}
+		if w.to.at >= 0 && !(answered && w.held) {
+			s.handNow(sc, &w, now)
+		}
+		return true
+	})
+}
+
+// takeTurns hands over the offers that have waited long enough.
+func (r *Relay) takeTurns() {
+	r.mu.Lock()
+	list := make([]*swarm, 0, len(r.turns))
+	for s := range r.turns {
+		list = append(list, s)
+	}
+	r.mu.Unlock()
+	now := r.now()
+	for _, s := range list {
+		s.mu.Lock()
+		s.release(func(w *waiting) bool { return now >= w.due || w.to.at < 0 }, false, now)
+		if len(s.waiting) == 0 {
+			s.waiting = nil
+			r.mu.Lock()
+			delete(r.turns, s)
+			r.mu.Unlock()
+		}
+		s.mu.Unlock()
+	}
+}
