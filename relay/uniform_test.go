@@ -53,23 +53,30 @@ func shareUniformly(sc *scene, sizes []int) {
 		}
 	}
 	sc.wait(3 * time.Second)
-	answerAll := func() {
-		for _, c := range members {
-			for _, o := range c.of(KindOffer, "") {
-				c.answer(o)
-			}
+	// An answer may let another offer have its turn: each is counted by count
+	// as it is taken away.
+	answerAll := func(count func(i int, c *client, o got)) {
+		for i, c := range members {
 			c.mu.Lock()
+			events := c.events
 			c.events = nil
 			c.mu.Unlock()
+			for _, o := range events {
+				if o.Kind == KindOffer {
+					count(i, c, o)
+					c.answer(o)
+				}
+			}
 		}
 	}
+	ignore := func(int, *client, got) {}
 	for _, c := range members {
 		c.announce(5)
 		sc.wait(20 * time.Millisecond)
-		answerAll()
+		answerAll(ignore)
 	}
 	sc.wait(time.Second)
-	answerAll()
+	answerAll(ignore)
 
 	const per = 5
 	rnd := rand.New(rand.NewPCG(7, uint64(len(sizes))))
@@ -86,32 +93,27 @@ func shareUniformly(sc *scene, sizes []int) {
 	once := make(map[given]bool)
 	// tally counts what arrived and answers it. In a small swarm an offer may
 	// wait for its turn, so it is told by its id which announce it is of.
-	tally := func(first map[string]int) {
-		for i, c := range members {
-			for _, o := range c.of(KindOffer, "") {
-				serial := 0
-				fmt.Sscanf(string(o.Ref[len(o.From)+1:]), "%d", &serial)
-				if serial <= first[o.From] {
-					continue
-				}
-				g := given{c.id, o.From, (serial - 1) / per}
-				if once[g] {
-					t.Fatalf("%s got two offers of one announce", c.id)
-				}
-				once[g] = true
-				total++
-				received[i]++
-				if c.nd != members[index[o.From]].nd {
-					crossed++
-				}
-				if o.From == c.id {
-					t.Fatal("a member was offered to itself")
-				}
-			}
-		}
-		answerAll()
-	}
 	first := make(map[string]int)
+	tally := func(i int, c *client, o got) {
+		serial := 0
+		fmt.Sscanf(string(o.Ref[len(o.From)+1:]), "%d", &serial)
+		if serial <= first[o.From] {
+			return
+		}
+		g := given{c.id, o.From, (serial - 1) / per}
+		if once[g] {
+			t.Fatalf("%s got two offers of one announce", c.id)
+		}
+		once[g] = true
+		total++
+		received[i]++
+		if c.nd != members[index[o.From]].nd {
+			crossed++
+		}
+		if o.From == c.id {
+			t.Fatal("a member was offered to itself")
+		}
+	}
 	for _, c := range members {
 		first[c.id] = c.serial
 	}
@@ -121,11 +123,11 @@ func shareUniformly(sc *scene, sizes []int) {
 		sc.wait(5 * time.Millisecond)
 		others := float64(len(members) - sizes[from.nd.i])
 		expectCross += float64(min(per, len(members)-1)) * others / float64(len(members)-1)
-		tally(first)
+		answerAll(tally)
 	}
-	for range 2 { // an answer may let another offer have its turn
+	for range 2 {
 		sc.wait(2 * time.Second)
-		tally(first)
+		answerAll(tally)
 	}
 	want := 10_000 / per * min(per, len(members)-1)
 	if total != want {
