@@ -189,6 +189,7 @@ func compile(ctx context.Context, text, clone string) error {
 	}
 	cmd := exec.CommandContext(ctx, "go", "vet", "./"+filepath.Base(dir))
 	cmd.Dir = module
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0") // with cgo it needs a C++ compiler
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("go vet: %w: %s", err, out)
 	}
