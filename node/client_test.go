@@ -4,7 +4,9 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -130,13 +132,27 @@ func (c *client) next() string {
 	return ""
 }
 
-// none checks that nothing came before the reply to an announce of another
-// swarm, which the node handles after whatever the client sent before.
+// pending are the messages before the reply to an announce of another swarm,
+// which the node handles after whatever the client sent before.
+func (c *client) pending() []string {
+	c.t.Helper()
+	const mark = "nothing else came ??"
+	c.send(announce(mark, "bystander bystander ", `"event":"stopped"`))
+	var got []string
+	for {
+		m := c.next()
+		if strings.Contains(m, mark) {
+			return got
+		}
+		got = append(got, m)
+	}
+}
+
+// none checks that nothing came.
 func (c *client) none() {
 	c.t.Helper()
-	c.send(announce("nothing else came ??", "bystander bystander ", `"event":"stopped"`))
-	if got := c.next(); !strings.Contains(got, "nothing else came ??") {
-		c.t.Fatalf("unexpected message %s", got)
+	if got := c.pending(); len(got) > 0 {
+		c.t.Fatalf("unexpected %.300s", got)
 	}
 }
 
@@ -163,3 +179,79 @@ func offer(id, sdp string) string {
 }
 
 func offers(list ...string) string { return `"offers":[` + strings.Join(list, ",") + `]` }
+
+// escape writes each character of a string as \u00XX.
+func escape(s string) string {
+	var b strings.Builder
+	for _, c := range s {
+		fmt.Fprintf(&b, `\u%04x`, c)
+	}
+	return `"` + b.String() + `"`
+}
+
+func answer(hash, from, to, id, payload string) string {
+	return announce(hash, from, `"to_peer_id":`+quote(to), `"offer_id":`+quote(pad(id, '_')), `"answer":`+payload)
+}
+
+// reply, offered and answered are what the node sends.
+func reply(hash string, interval, complete, incomplete int) string {
+	return fmt.Sprintf(`{"action":"announce","interval":%d,"info_hash":%s,"complete":%d,"incomplete":%d}`, interval, quote(hash), complete, incomplete)
+}
+
+func offered(hash, from, id, payload string) string {
+	return `{"action":"announce","offer":` + payload + `,"offer_id":` + quote(pad(id, '_')) + `,"peer_id":` + quote(from) + `,"info_hash":` + quote(hash) + `}`
+}
+
+func answered(hash, from, id, payload string) string {
+	return `{"action":"announce","answer":` + payload + `,"offer_id":` + quote(pad(id, '_')) + `,"peer_id":` + quote(from) + `,"info_hash":` + quote(hash) + `}`
+}
+
+// wants takes the next message, which must be this one: as JSON, since a
+// character may be written in several ways.
+func (c *client) wants(want string) {
+	c.t.Helper()
+	got := c.next()
+	if got == want {
+		return
+	}
+	var g, w any
+	if err := json.Unmarshal([]byte(got), &g); err != nil {
+		c.t.Fatalf("got %.300q: %v", got, err)
+	}
+	if err := json.Unmarshal([]byte(want), &w); err != nil {
+		c.t.Fatalf("want %.300q: %v", want, err)
+	}
+	if !reflect.DeepEqual(g, w) || payloadOf(got) != payloadOf(want) {
+		c.t.Fatalf("got  %.300s\nwant %.300s", got, want)
+	}
+}
+
+// payloadOf is the part of a message that must be verbatim.
+func payloadOf(m string) string {
+	if !strings.Contains(m, `"offer_id"`) {
+		return ""
+	}
+	return m[:strings.LastIndex(m, `,"offer_id"`)]
+}
+
+// until sends a message until this is the reply: counts of other nodes take a
+// moment.
+func (c *client) until(send, want string) {
+	c.t.Helper()
+	var got string
+	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
+		c.send(send)
+		if got = c.next(); got == want {
+			return
+		}
+	}
+	c.t.Fatalf("got  %s\nwant %s", got, want)
+}
+
+// leave closes the socket and waits until the node has noticed.
+func (c *client) leave(n *node.Node) {
+	c.t.Helper()
+	before := n.Stats().Clients.Clients
+	c.ws.Close()
+	eventually(c.t, func() bool { return n.Stats().Clients.Clients < before }, "the node has not noticed that a client went")
+}

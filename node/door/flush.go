@@ -169,11 +169,13 @@ func (c *Conn) setWriteDeadline(t time.Time) {
 	c.nc.SetWriteDeadline(t)
 }
 
-// writeBlocking writes some of p. Under TLS it is all, in one call: gorilla
-// writes there as well, and must not come between two halves of a frame.
+// writeBlocking writes some of p, so little that a slow client takes it within
+// the write timeout. Under TLS gorilla writes there as well, but only its last
+// words to a client that broke the protocol.
 func (c *Conn) writeBlocking(p []byte) (int, error) {
+	p = p[:min(drainChunk, len(p))]
 	if c.hot != nil {
-		return c.hot.TCPConn.Write(p[:min(drainChunk, len(p))])
+		return c.hot.TCPConn.Write(p)
 	}
 	return c.nc.Write(p)
 }

@@ -3,6 +3,7 @@ package door
 import (
 	"errors"
 	"io"
+	"net"
 	"time"
 
 	"github.com/gorilla/websocket"
@@ -128,11 +129,11 @@ func (c *Conn) onPing(data string) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.closing || c.dead {
-		return nil
+		return net.ErrClosed
 	}
 	if c.out != nil && len(c.out.b)+c.inFlight+len(data) > c.host.cfg.Queue {
 		c.overflow()
-		return nil
+		return net.ErrClosed
 	}
 	c.control(opPong, []byte(data))
 	return nil

@@ -96,11 +96,11 @@ func (sc *scratch) readScrape() error {
 	if len(v) == 0 || string(v) == "null" {
 		return nil
 	}
-	list := []json.RawMessage{v}
-	if v[0] == '[' {
-		if err := json.Unmarshal(v, &list); err != nil {
-			return errHash
-		}
+	var list []json.RawMessage
+	if v[0] != '[' {
+		list = append(list, v)
+	} else if err := json.Unmarshal(v, &list); err != nil {
+		return errHash
 	}
 	if len(list) > maxScrape {
 		return errScrape

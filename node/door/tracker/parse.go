@@ -88,3 +88,9 @@ func text(v []byte) (string, bool) {
 	err := json.Unmarshal(v, &s)
 	return s, err == nil
 }
+
+// valid says whether b is one JSON value.
+func valid(b []byte) bool {
+	s := scanner{b: b}
+	return s.value() && s.end() || utf8.Valid(b) && json.Valid(b)
+}

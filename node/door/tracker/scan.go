@@ -314,53 +314,62 @@ func (s *scanner) anyKey() (int, bool) {
 
 // str takes the rest of a string, after its first quote.
 func (s *scanner) str() bool {
+	b, i := s.b, s.i
 	for {
-		s.i = plain(s.b, s.i)
-		if s.i == len(s.b) {
+		i = plain(b, i)
+		if i >= len(b) {
 			return false
 		}
-		switch c := s.b[s.i]; {
+		switch c := b[i]; {
 		case c == '"':
-			s.i++
+			s.i = i + 1
 			return true
 		case c == '\\':
-			if !s.escape() {
+			n := escape(b[i:])
+			if n == 0 {
 				return false
 			}
+			i += n
 		case c < utf8.RuneSelf: // a control character
 			return false
 		default:
-			r, n := utf8.DecodeRune(s.b[s.i:])
+			r, n := utf8.DecodeRune(b[i:])
 			if r == utf8.RuneError && n == 1 {
 				return false
 			}
-			s.i += n
+			i += n
 		}
 	}
 }
 
-func (s *scanner) escape() bool {
-	if s.i+1 >= len(s.b) {
-		return false
+// escape is the length of the escape at the start of b, 0 when it is none. An
+// SDP has two after each line, which are taken in one go.
+func escape(b []byte) int {
+	if len(b) >= 4 && binary.LittleEndian.Uint32(b) == crlf {
+		return 4
 	}
-	switch s.b[s.i+1] {
+	if len(b) < 2 {
+		return 0
+	}
+	switch b[1] {
 	case '"', '\\', '/', 'b', 'f', 'n', 'r', 't':
-		s.i += 2
-		return true
+		return 2
 	case 'u':
-		if s.i+6 > len(s.b) {
-			return false
+		if len(b) < 6 {
+			return 0
 		}
-		for _, c := range s.b[s.i+2 : s.i+6] {
+		for _, c := range b[2:6] {
 			if _, ok := unhex(c); !ok {
-				return false
+				return 0
 			}
 		}
-		s.i += 6
-		return true
+		return 6
 	}
-	return false
+	return 0
 }
+
+// crlf is the four bytes of \r\n as JSON has them.
+const crlf = '\\' | 'r'<<8 | '\\'<<16 | 'n'<<24
 
 func unhex(c byte) (byte, bool) {
 	switch {
@@ -438,10 +447,11 @@ const (
 func plain(b []byte, i int) int {
 	for i+8 <= len(b) {
 		w := binary.LittleEndian.Uint64(b[i:])
-		q, e := w^ones*'"', w^ones*'\\'
-		// Each term has the high bit of a byte set that is below 0x20, zero,
-		// zero, above 0x7f; the lowest such bit is never a false one.
-		if m := ((w-ones*0x20)&^w | (q-ones)&^q | (e-ones)&^e | w) & highs; m != 0 {
+		// Below 0x20 and the quote are what is below 0x21 with bit 1 turned.
+		// Where a byte is ASCII each difference has its high bit set only for
+		// what is looked for, or after a borrow from a lower byte that has it
+		// too: so the lowest is never a false one.
+		if m := ((w ^ ones*2 - ones*0x21) | (w ^ ones*'\\' - ones) | w) & highs; m != 0 {
 			return i + bits.TrailingZeros64(m)/8
 		}
 		i += 8
