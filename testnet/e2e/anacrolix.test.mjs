@@ -4,13 +4,12 @@ import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
 import { openBrowser } from './browser.mjs';
 import { Program } from './program.mjs';
-import { MEET_WITHIN, announced, receives, report } from './scenes.mjs';
+import { ANNOUNCED_WITHIN, MEET_WITHIN, announced, receives, report } from './scenes.mjs';
 import { startNodes } from './servers.mjs';
 import { describeTorrent } from './torrent.mjs';
 import { apart } from './wait.mjs';
 
 const SIZE = 5_000_000;
-const ANNOUNCED_WITHIN = 20_000;
 
 let nodes;
 let browser;
@@ -26,7 +25,7 @@ after(async () => {
   await nodes?.close();
 });
 
-describe('anacrolix/torrent on A, webtorrent on B', () => {
+describe('anacrolix/torrent on A, webtorrent on B', { concurrency: 4 }, () => {
   for (const goSeeds of [true, false]) {
     for (const goFirst of [true, false]) {
       test(`${goSeeds ? 'A seeds' : 'B seeds'}, ${goFirst ? 'A' : 'B'} comes first`, (t) => transfer(t, { goSeeds, goFirst }));

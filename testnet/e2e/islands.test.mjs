@@ -5,7 +5,8 @@
 import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
 import { openBrowser } from './browser.mjs';
-import { APART_FOR, announced, newRoom, p2ptMeet, receives, report, trysteroMeet, trysteroTabs } from './scenes.mjs';
+import { Program } from './program.mjs';
+import { ANNOUNCED_WITHIN, APART_FOR, announced, newRoom, p2ptMeet, receives, report, trysteroMeet, trysteroTabs } from './scenes.mjs';
 import { startNodes } from './servers.mjs';
 import { describeTorrent } from './torrent.mjs';
 import { staysPending, within } from './wait.mjs';
@@ -70,6 +71,25 @@ describe('on nodes that are not federated', { concurrency: 3 }, () => {
     assert.equal(two.signals.offersIn + two.signals.answersIn, 0);
     await Promise.all([one, two, control].map((tab) => tab.close()));
   });
+});
+
+test('anacrolix/torrent and webtorrent do not exchange a file', async (t) => {
+  const file = describeTorrent(SIZE, 78);
+  const [a, b] = islands.ws;
+  const [leecher, control] = await Promise.all([browser.open('webtorrent'), browser.open('webtorrent')]);
+  const seeder = new Program(process.env.E2E_TORRENT, ['seed', '-tracker', a, '-size', `${SIZE}`, '-seed', `${file.seed}`]);
+  try {
+    await seeder.line(ANNOUNCED_WITHIN, 'the seeder announces', (line) => JSON.parse(line).event === 'announced');
+    await leecher.call('download', { url: b, infoHash: file.infoHash });
+    await announced(leecher, 'the leecher on B');
+    const alone = staysPending(APART_FOR, leecher.call('downloaded'));
+    const began = await control.call('download', { url: a, infoHash: file.infoHash });
+    const got = await receives(control, control, file);
+    report(t, 'the control on the same node had the file', got.at - began);
+    assert.equal(await alone, true, 'the file came, though the nodes do not know each other');
+  } finally {
+    await Promise.all([leecher.close(), control.close(), seeder.close()]);
+  }
 });
 
 test('tabs of two contexts do not hear each other through BroadcastChannel', async () => {

@@ -4,15 +4,17 @@ import assert from 'node:assert/strict';
 import { apart, shown, within } from './wait.mjs';
 
 /**
- * What a pair gets from the moment when its second peer joins. Shorter than the interval at which clients announce (40 s):
- * a pair that meets only because somebody announced again has been kept waiting, and fails.
+ * What a pair gets from the moment when its second peer joins: five times the 2 s that a late comer should wait, and something
+ * for a busy machine. It is less than what then remains of the first peer's interval (40 s), so that a pair that meets only
+ * because somebody announced again fails.
  */
-export const MEET_WITHIN = 30_000;
+export const MEET_WITHIN = 15_000;
 
 /** How long two peers on nodes that do not know each other are watched, after both have announced. */
 export const APART_FOR = 15_000;
 
-const ANNOUNCED_WITHIN = 20_000;
+/** How long a client may take to announce and to be answered. */
+export const ANNOUNCED_WITHIN = 20_000;
 
 let rooms = 0;
 
@@ -54,8 +56,6 @@ export async function trysteroMeet(one, two, began) {
   const [toOne, toTwo] = await Promise.all([hears(one, two), hears(two, one)]);
   assert.equal(toOne.text, `hello ${one.id} from ${two.id}`);
   assert.equal(toTwo.text, `hello ${two.id} from ${one.id}`);
-  assert.equal(toOne.connectionState, 'connected');
-  assert.equal(toTwo.connectionState, 'connected');
   return Math.max(toOne.at, toTwo.at) - began;
 }
 

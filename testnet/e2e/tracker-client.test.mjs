@@ -12,10 +12,13 @@ import { CONNECT_WITHIN, newId, withClients } from './client.mjs';
 import { openDoor } from './proxy.mjs';
 import { report } from './scenes.mjs';
 import { startNodes, startReferences } from './servers.mjs';
-import { within } from './wait.mjs';
+import { staysPending, within } from './wait.mjs';
 
 // The client comes back 10 s to 5 min 10 s after it lost its socket; see `soon`.
 const BACK_WITHIN = 30_000;
+
+// Longer than a connection takes where there is one to be had.
+const APART_FOR = 15_000;
 
 const reference = {
   name: 'its own server',
@@ -23,6 +26,10 @@ const reference = {
   async start() {
     const server = await startReferences(1);
     return { a: server.ws[0], b: `${server.ws[0]}/announce`, close: server.close };
+  },
+  async startApart() {
+    const servers = await startReferences(2);
+    return { a: servers.ws[0], b: servers.ws[1], close: servers.close };
   },
   async startRestartable() {
     const before = await startReferences(1);
@@ -35,6 +42,10 @@ const ours = {
   name: 'two of our nodes',
   async start() {
     const nodes = await startNodes({ nodes: 2 });
+    return { a: nodes.ws[0], b: nodes.ws[1], close: nodes.close };
+  },
+  async startApart() {
+    const nodes = await startNodes({ nodes: 2, federate: false });
     return { a: nodes.ws[0], b: nodes.ws[1], close: nodes.close };
   },
   async startRestartable() {
@@ -220,23 +231,48 @@ for (const target of [reference, ours]) {
     after(() => servers?.close());
 
     const played = target === ours ? { ...cases, ...beyondTheReference } : cases;
-    describe('cases', { concurrency: Object.keys(played).length }, () => {
+    describe('cases', { concurrency: Object.keys(played).length + 2 }, () => {
       for (const [title, play] of Object.entries(played)) {
         test(title, (t) => withClients((join) => play({ t, join, servers })));
       }
-    });
 
-    test('reconnect: a client whose server went away announces again, to what is there then, and meets whom it finds', async (t) => {
-      const lost = await target.startRestartable();
-      const door = await openDoor(lost.a);
-      try {
-        await withClients((join) => reconnects({ t, join, door, lost }));
-      } finally {
-        await door.close();
-        await lost.close();
-      }
+      test('two servers that do not know each other: the same clients do not meet', async () => {
+        const islands = await target.startApart();
+        try {
+          await withClients((join) => stayApart(join, islands));
+        } finally {
+          await islands.close();
+        }
+      });
+
+      test('reconnect: a client whose server went away announces again, to what is there then, and meets whom it finds', async (t) => {
+        const lost = await target.startRestartable();
+        const door = await openDoor(lost.a);
+        try {
+          await withClients((join) => reconnects({ t, join, door, lost }));
+        } finally {
+          await door.close();
+          await lost.close();
+        }
+      });
     });
   });
+}
+
+async function stayApart(join, servers) {
+  const infoHash = newId();
+  const one = join({ url: servers.a, infoHash });
+  const two = join({ url: servers.b, infoHash });
+  // On the first's server, and met by it: so it is not for another reason that the second stays alone.
+  const control = join({ url: `${servers.a}/announce`, infoHash });
+  await Promise.all([one.announce('start'), two.announce('start')]);
+  const alone = staysPending(APART_FOR, Promise.race([once(two.client, 'peer'), once(one, 'message').then(() => one.hears(two))]));
+  await control.announce('start');
+  await greetEachOther(one, control);
+  assert.equal(await alone, true, 'they met, though their servers do not know each other');
+  assert.deepEqual(two.messages, []);
+  assert.deepEqual((await two.scrape())[infoHash], { complete: 0, incomplete: 1 });
+  assert.deepEqual((await one.scrape())[infoHash], { complete: 0, incomplete: 2 });
 }
 
 async function reconnects({ t, join, door, lost }) {

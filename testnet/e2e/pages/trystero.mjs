@@ -21,6 +21,17 @@ function meeting(peerId) {
   return meetings.get(peerId);
 }
 
+/** A message may overtake the news that the connection is up. */
+function connected(connection) {
+  return new Promise((resolve) => {
+    const look = () => {
+      if (connection.connectionState === 'connected') resolve();
+    };
+    connection.addEventListener('connectionstatechange', look);
+    look();
+  });
+}
+
 globalThis.peer = {
   id: () => selfId,
 
@@ -33,9 +44,10 @@ globalThis.peer = {
       { onJoinError: ({ error }) => errors.push(error) },
     );
     const greeting = joined.makeAction('greeting', {
-      onMessage: (text, { peerId }) => {
-        const { connectionState } = joined.getPeers()[peerId];
-        meeting(peerId).resolve({ text, at: now(), connectionState });
+      onMessage: async (text, { peerId }) => {
+        const at = now();
+        await connected(joined.getPeers()[peerId]);
+        meeting(peerId).resolve({ text, at });
       },
     });
     echo = joined.makeAction('echo', { kind: 'request', onRequest: (text) => `${selfId} heard ${text}` });
