@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Runs every test: unit tests, the race detector where goroutines share most, then real browsers and real client
-# libraries over real nodes, then what the README shows. A suite whose needs cannot be met is named with what it
-# lacks; with CI=true that is a failure.
+# libraries over real nodes, then what the README shows. A suite or test whose needs cannot be met is named with what
+# it lacks; with CI=true that is a failure.
 set -uo pipefail
 cd "$(dirname "$0")/.." || exit
 root=$PWD
@@ -19,8 +19,6 @@ lacks() {
       gcc) [ -n "$(command -v gcc)" ] && [ "$(go env CGO_ENABLED)" = 1 ] || { echo "gcc, or CGO_ENABLED=1"; return; } ;;
       node) node -e 'process.exit(parseInt(process.versions.node) >= 20 ? 0 : 1)' 2>/dev/null || { echo "Node.js 20 or newer"; return; } ;;
       packages) [ -z "$npm_failed" ] || { echo "npm packages (npm ci failed)"; return; } ;;
-      chromium) "$E2E_CHROMIUM" --version >/dev/null 2>&1 || { echo "a Chromium that runs (E2E_CHROMIUM=/path/to/it)"; return; } ;;
-      netns) unshare "${own[@]}" --net ip link show >/dev/null 2>&1 || { echo "ip and unshare, or the right to a network namespace"; return; } ;;
     esac
   done
 }
@@ -52,18 +50,6 @@ in_folder() {
   (cd "$dir" && "$@")
 }
 
-# The torrent client is built without cgo here and below: with it, a package of it needs a C++ compiler.
-# Node's own test runner counts what it skipped and calls that a success.
-clients() {
-  local out=$scratch/clients.out
-  CGO_ENABLED=0 node testnet/e2e/run.mjs -- --test-reporter=spec </dev/null 2>&1 | tee "$out"
-  [ "${PIPESTATUS[0]}" = 0 ] || return 1
-  if grep -Eq '^(#|ℹ) (skipped|todo) [1-9]' "$out"; then
-    echo "some tests were skipped"
-    [ "${CI:-}" != true ]
-  fi
-}
-
 scripts/install.sh system
 scripts/install.sh node
 for dir in "$root"/tools/node/node_modules/node-linux-*/bin; do
@@ -76,8 +62,6 @@ if [ -z "${E2E_CHROMIUM:-}" ]; then
   E2E_CHROMIUM=$(command -v chromium || (cd testnet/e2e && node -p 'require("playwright-core").chromium.executablePath()' 2>/dev/null) || true)
 fi
 export PATH E2E_CHROMIUM
-own=()
-[ "$(id -u)" = 0 ] || own=(--user --map-root-user)
 go build -o "$scratch/gotest" ./scripts/gotest || exit 1
 
 mapfile -t unit < <(go list ./... | grep -v -e /testnet -e /cmd/)
@@ -87,11 +71,11 @@ mapfile -t races < <(go list ./... | grep -E '/(relay|node|dhtstore)(/|$)')
 
 suite "unit tests" "" gotest -timeout 20m "${unit[@]}"
 suite "race detector" "gcc" gotest -race -timeout 20m "${races[@]}"
-suite "whole nodes" "" gotest -timeout 30m -count=1 -p 1 "${whole[@]}"
+# The torrent client is built without cgo: with it, a package of it needs a C++ compiler.
+suite "whole nodes" "" env CGO_ENABLED=0 "$scratch/gotest" -timeout 40m -p 1 "${whole[@]}"
 for dir in $(git ls-files -- 'testnet/*/go.mod' | xargs -r -n1 dirname); do
-  suite "$dir" "" in_folder "$dir" env CGO_ENABLED=0 "$scratch/gotest" -timeout 30m -count=1 ./...
+  suite "$dir" "" in_folder "$dir" env CGO_ENABLED=0 "$scratch/gotest" -timeout 20m ./...
 done
-suite "browsers and clients" "node packages chromium netns" clients
 suite "README" "node packages" go run ./scripts/readme
 
 for s in "${skipped[@]}"; do

@@ -6,10 +6,15 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
 )
+
+// nodeSkips is a line of Node's test runner, which some tests run. It counts
+// what it skipped and calls that a success.
+var nodeSkips = regexp.MustCompile(`^(#|ℹ) (skipped|todo) [1-9]`)
 
 // event is a line of go test -json; see go doc test2json.
 type event struct {
@@ -85,6 +90,9 @@ func (r *report) take(e event, now time.Time) {
 		r.running[k] = now
 	case "output":
 		r.output[k] = append(r.output[k], e.Output)
+		if nodeSkips.MatchString(e.Output) {
+			r.skips = append(r.skips, strings.TrimSpace(e.Package+" "+e.Test)+": "+strings.TrimSpace(e.Output))
+		}
 	case "pass", "skip", "fail":
 		r.end(e, k)
 		delete(r.running, k)

@@ -20,6 +20,7 @@ func TestRun(t *testing.T) {
 		{"fail", `func TestA(t *testing.T) { t.Error("it broke") }`, "", "it broke", "failed: scene TestA"},
 		{"skip", `func TestA(t *testing.T) { t.Skip("needs a moon") }`, "", "needs a moon", ""},
 		{"skip in CI", `func TestA(t *testing.T) { t.Skip("needs a moon") }`, "true", "needs a moon", "CI=true allows none"},
+		{"node's skip in CI", `func TestA(t *testing.T) { os.Stdout.WriteString("# pass 3\n# skipped 2\n# todo 0\n") }`, "true", "# skipped 2", "1 skipped"},
 		{"panic", `func TestA(t *testing.T) { panic("boom") }`, "", "boom", "failed: scene"},
 		{"exit", `func TestA(t *testing.T) { println("last words"); syscall.Exit(3) }`, "", "last words", "failed: scene"},
 		{"no build", `func TestA(t *testing.T) { undefined() }`, "", "undefined: undefined", "failed: scene"},
@@ -27,7 +28,7 @@ func TestRun(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			dir := t.TempDir()
 			write(t, dir, "go.mod", "module scene\n\ngo 1.26\n")
-			write(t, dir, "a_test.go", "package scene\n\nimport (\n\t\"syscall\"\n\t\"testing\"\n)\n\nvar _ = syscall.Exit\n\n"+c.body+"\n")
+			write(t, dir, "a_test.go", "package scene\n\nimport (\n\t\"os\"\n\t\"syscall\"\n\t\"testing\"\n)\n\nvar _, _ = os.Exit, syscall.Exit\n\n"+c.body+"\n")
 			t.Chdir(dir)
 			t.Setenv("CI", c.ci)
 			t.Setenv("GOFLAGS", "")
