@@ -224,8 +224,7 @@ func readRecord(signed *protocol.SignedRecord, node protocol.NodeID) (*protocol.
 		return nil, nil
 	}
 	record, err := signed.Verify(node, time.Now())
-	var e *protocol.Error
-	if errors.As(err, &e) && e.Code == protocol.CodeStale {
+	if e, ok := errors.AsType[*protocol.Error](err); ok && e.Code == protocol.CodeStale {
 		return nil, nil
 	}
 	return record, err

@@ -89,8 +89,7 @@ func shake(t testing.TB, n *memNet, dial, respond side) (d, r shaken) {
 }
 
 func code(err error) protocol.Code {
-	var e *protocol.Error
-	if errors.As(err, &e) {
+	if e, ok := errors.AsType[*protocol.Error](err); ok {
 		return e.Code
 	}
 	return protocol.CodeOK

@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -55,8 +56,7 @@ func (e *closeError) Error() string { return fmt.Sprintf("the other node closed 
 // closeCode is the WebSocket close code with which the other side ended a
 // Conn, 0 when it ended in another way.
 func closeCode(err error) int {
-	var e *closeError
-	if errors.As(err, &e) {
+	if e, ok := errors.AsType[*closeError](err); ok {
 		return e.code
 	}
 	return 0
@@ -91,6 +91,9 @@ func (c *wsConn) proved() {
 		c.onProved()
 	}
 }
+
+// RemoteAddr is the other end's address, or that of a proxy before it.
+func (c *wsConn) RemoteAddr() net.Addr { return c.ws.RemoteAddr() }
 
 func (c *wsConn) limitRead(n int) { c.ws.SetReadLimit(int64(n)) }
 
@@ -195,16 +198,13 @@ func (c *wsConn) reason(err error) error {
 
 // bare takes the addresses off an error, which may end up in a log.
 func bare(err error) error {
-	var e *protocol.Error
-	if errors.As(err, &e) {
+	if e, ok := errors.AsType[*protocol.Error](err); ok {
 		return e
 	}
-	var dns *net.DNSError
-	if errors.As(err, &dns) {
+	if dns, ok := errors.AsType[*net.DNSError](err); ok {
 		return errors.New("lookup: " + dns.Err)
 	}
-	var op *net.OpError
-	if errors.As(err, &op) {
+	if op, ok := errors.AsType[*net.OpError](err); ok {
 		return fmt.Errorf("%s: %w", op.Op, op.Err)
 	}
 	return err
@@ -233,12 +233,7 @@ func acceptWS(w http.ResponseWriter, r *http.Request) (Conn, error) {
 }
 
 func offersLink(r *http.Request) bool {
-	for _, p := range websocket.Subprotocols(r) {
-		if p == linkProtocol {
-			return true
-		}
-	}
-	return false
+	return slices.Contains(websocket.Subprotocols(r), linkProtocol)
 }
 
 type wsDialer struct {
@@ -277,7 +272,7 @@ func (d *wsDialer) Dial(ctx context.Context, url protocol.LinkURL) (Conn, error)
 		TLSClientConfig: d.policy.TLS, Subprotocols: []string{linkProtocol},
 		ReadBufferSize: linkReadBuffer, WriteBufferSize: protocol.MaxNoise, WriteBufferPool: &written,
 	}
-	ws, answer, err := dialer.DialContext(ctx, url.String()+linkPath, nil)
+	ws, answer, err := dialer.DialContext(ctx, url.String()+linkPath, nil) //nolint:bodyclose // gorilla has read it
 	if !stop() && err == nil {
 		_ = ws.Close()
 		err = context.Cause(ctx)
@@ -305,8 +300,7 @@ func (d *wsDialer) Dial(ctx context.Context, url protocol.LinkURL) (Conn, error)
 // dialError is what callers are told: never an address, nor what a stranger
 // has written where HTTP should be.
 func dialError(err error) error {
-	var host x509.HostnameError
-	if errors.As(err, &host) {
+	if _, ok := errors.AsType[x509.HostnameError](err); ok {
 		return errors.New("dial: the certificate is of another host")
 	}
 	var (

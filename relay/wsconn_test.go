@@ -13,7 +13,6 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
-	"net/url"
 	"os"
 	"runtime"
 	"strings"
@@ -233,11 +232,15 @@ func pipeWS(t *testing.T) (dialled *wsConn, accepted Conn, stop func()) {
 	l.conns <- there
 	served := make(chan struct{})
 	go func() { defer close(served); _ = server.Serve(l) }()
-	ws, _, err := websocket.NewClient(here, &url.URL{Scheme: "ws", Host: "pipe", Path: linkPath},
-		http.Header{"Sec-WebSocket-Protocol": {linkProtocol}}, linkReadBuffer, protocol.MaxNoise)
+	dialer := websocket.Dialer{
+		NetDialContext: func(context.Context, string, string) (net.Conn, error) { return here, nil },
+		Subprotocols:   []string{linkProtocol},
+	}
+	ws, resp, err := dialer.DialContext(t.Context(), "ws://pipe"+linkPath, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
+	resp.Body.Close()
 	return newWSConn(ws), <-got, func() { _ = server.Close(); <-served }
 }
 
@@ -330,6 +333,7 @@ func (n *wsNode) rawLink(t *testing.T) (net.Conn, *bufio.Reader) {
 	if err != nil || resp.StatusCode != http.StatusSwitchingProtocols {
 		t.Fatalf("upgrade: %v, %v", resp, err)
 	}
+	resp.Body.Close()
 	return c, br
 }
 

@@ -135,8 +135,7 @@ func TestDialUntrusted(t *testing.T) {
 	noLeaks(t)
 	node := serve(t, true, http.NotFoundHandler())
 	_, err := NewDialer(DialPolicy{AllowPrivate: true}).Dial(context.Background(), node.url)
-	var unknown x509.UnknownAuthorityError
-	if !errors.As(err, &unknown) {
+	if _, ok := errors.AsType[x509.UnknownAuthorityError](err); !ok {
 		t.Errorf("a certificate of nobody: %v", err)
 	}
 	node.policy.TLS.ServerName = "else.example"
