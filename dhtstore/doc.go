@@ -1,0 +1,3 @@
+// Package dhtstore keeps signed records in the mainline DHT and finds them
+// there.
+package dhtstore

@@ -1,0 +1,46 @@
+package dhtstore
+
+import (
+	"context"
+	"net/netip"
+	"testing"
+)
+
+// TestPing is the least that a node does.
+func TestPing(t *testing.T) {
+	h := newHub()
+	a, b := startServer(t, h), startServer(t, h)
+	r, err := a.ping(t.Context(), b.addr)
+	if err != nil || r.ID != b.id() {
+		t.Fatalf("got %v, %v, want id %x", r, err, b.id())
+	}
+}
+
+type testServer struct {
+	*server
+	addr netip.AddrPort
+}
+
+// startServer runs a server on the hub until the test ends.
+func startServer(t *testing.T, h *hub, bootstrap ...*testServer) *testServer {
+	t.Helper()
+	conn := h.listen(netip.AddrPort{})
+	cfg := serverConfig{Conn: conn, Private: true}
+	for _, b := range bootstrap {
+		cfg.Bootstrap = append(cfg.Bootstrap, b.addr.String())
+	}
+	s, err := newServer(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- s.serve(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Errorf("serve: %v", err)
+		}
+	})
+	return &testServer{s, conn.addr}
+}
