@@ -52,6 +52,7 @@ const (
 	Handshake      = 10 * time.Second
 	MaxLinks       = 512
 	MaxAppLinks    = 64 // above it a node links to 64 random ones
+	MaxPerSubnet   = 2  // of an app's links, per /24 or /48
 	MeshLinks      = 4  // under the mesh-wide name, apps or not
 	DialsPerMinute = 60
 	DialsTrusted   = 600              // a minute, where private addresses are allowed: a testnet has to mesh in seconds

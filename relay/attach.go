@@ -2,6 +2,7 @@ package relay
 
 import (
 	"errors"
+	"net"
 	"time"
 
 	"google.golang.org/protobuf/proto"
@@ -28,6 +29,9 @@ func (l *link) attach(w *wire) bool {
 		return false
 	}
 	l.w = w
+	if a, ok := w.sc.conn.(interface{ RemoteAddr() net.Addr }); ok {
+		l.subnet = subnetOf(a.RemoteAddr())
+	}
 	w.since, w.lastRead, w.lastSent = now, now, now
 	l.next = 0
 	l.drainUntil = 0

@@ -55,7 +55,7 @@ func (r *Relay) onInterest(l *link, w *wire, f *protocol.Interest) error {
 func (s *swarm) onInterest(l *link, number uint32) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.gone {
+	if s.gone || !s.admits(l) {
 		return false
 	}
 	now := s.r.now()
@@ -84,8 +84,10 @@ func (r *Relay) onSwarm(l *link, f *protocol.Swarm) {
 	s.mu.Lock()
 	switch rem := s.remotes[l]; {
 	case s.gone:
-	case f.Mine != 0:
+	case f.Mine != 0 && s.admits(l):
 		s.hear(s.bind(l), f, r.now())
+	case f.Mine != 0:
+		l.send(outgoing{kind: kindControl}, &protocol.Frame{Body: &protocol.Frame_Swarm{Swarm: &protocol.Swarm{App: f.Mine}}})
 	case rem != nil:
 		s.unbind(rem, KindLeft)
 	}
@@ -152,7 +154,7 @@ func (s *swarm) take(sc *scratch, l *link, f *protocol.Offers, o *protocol.Offer
 		return true // taken, and dropped: it was for this member only
 	}
 	sc.picked = append(sc.picked, int(t.at))
-	return s.handOffer(sc, waiting{to: t, from: string(f.From), id: o.Id, payload: o.Payload, held: f.Held, l: l}, now)
+	return s.handOffer(sc, waiting{to: t, from: string(f.From), id: o.Id, payload: o.Payload, held: f.Held, named: f.Held || len(o.To) > 0, l: l}, now)
 }
 
 // anyBut picks a random taker that is not in sc.picked and has another id.

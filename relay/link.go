@@ -3,6 +3,8 @@ package relay
 import (
 	crand "crypto/rand"
 	"encoding/binary"
+	"net"
+	"net/netip"
 	"slices"
 	"sync"
 
@@ -26,8 +28,9 @@ type link struct {
 	remotes   map[uint32]*remote
 	published map[uint32]uint64 // publishes sent, by swarm number; outlives the remotes
 	record    *protocol.Record
-	url       string // where a dial of ours succeeded
-	chosen    bool   // dialled by us
+	url       string       // where a dial of ours succeeded
+	chosen    bool         // dialled by us
+	subnet    netip.Prefix // of the other end
 
 	out        []outgoing // sequenced, oldest first
 	next       int        // of out: the first not yet written on w
@@ -163,6 +166,31 @@ func (l *link) isUp() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.w != nil && l.w.resumed
+}
+
+// origin says whether we dialled the link, and the subnet it comes from.
+func (l *link) origin() (chosen bool, subnet netip.Prefix) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.chosen, l.subnet
+}
+
+// subnetOf is the /24 or /48 of a public address. Any other may be a proxy's,
+// and says nothing.
+func subnetOf(a net.Addr) netip.Prefix {
+	ap, err := netip.ParseAddrPort(a.String())
+	if err != nil || !public(ap.Addr()) {
+		return netip.Prefix{}
+	}
+	ip, bits := ap.Addr().Unmap(), 24
+	if ip.Is6() {
+		bits = 48
+	}
+	p, err := ip.Prefix(bits)
+	if err != nil {
+		return netip.Prefix{}
+	}
+	return p
 }
 
 func (l *link) seenNow() uint64 {

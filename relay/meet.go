@@ -68,7 +68,7 @@ func (s *swarm) introduce(sc *scratch, h *Member, t *target, limit int, now inst
 		}
 		s.r.totals.held.Add(1)
 		h.ask(t.hash, now)
-		s.handOffer(sc, waiting{to: t.m, from: h.id, fromHash: h.hash, id: best.id, payload: best.payload, held: true}, now)
+		s.handOffer(sc, waiting{to: t.m, from: h.id, fromHash: h.hash, id: best.id, payload: best.payload, held: true, named: true}, now)
 	} else {
 		h.ask(t.hash, now)
 		s.r.totals.held.Add(1)

@@ -276,6 +276,9 @@ func (s *swarm) placeFew(sc *scratch, m *Member, offers []Offer, except *link) {
 				held = &m.holding.offers[i]
 			}
 		}
+		if sc.again && held == nil {
+			continue // newer ones took its place, and who had it is not known any more
+		}
 		best := -1
 		for i := range sc.targets {
 			t := &sc.targets[i]
@@ -308,7 +311,7 @@ func (s *swarm) give(sc *scratch, m *Member, o Offer, t *target) {
 	m.ask(t.hash, now)
 	sc.given = append(sc.given, t.hash)
 	if t.m != nil {
-		s.handOffer(sc, waiting{to: t.m, from: m.id, fromHash: m.hash, id: o.ID, payload: o.Payload}, now)
+		s.handOffer(sc, waiting{to: t.m, from: m.id, fromHash: m.hash, id: o.ID, payload: o.Payload, named: true}, now)
 		return
 	}
 	sc.add(t.rem, o, t.hash.Bytes())

@@ -53,6 +53,27 @@ func (s *swarm) bind(l *link) *remote {
 	return rem
 }
 
+// admits says whether another node may take part in the app. On the open
+// internet half of the places are kept for nodes that we dialled, and no subnet
+// gets more than two, so that nobody can surround us.
+func (s *swarm) admits(l *link) bool {
+	if s.remotes[l] != nil || s.r.cfg.AllowPrivate {
+		return s.remotes[l] != nil || len(s.remotes) < protocol.MaxLinks
+	}
+	chosen, subnet := l.origin()
+	accepted, near := 0, 0
+	for other := range s.remotes {
+		c, n := other.origin()
+		if !c {
+			accepted++
+		}
+		if n == subnet && subnet.IsValid() {
+			near++
+		}
+	}
+	return len(s.remotes) < protocol.MaxAppLinks && (chosen || accepted < protocol.MaxAppLinks/2) && near < protocol.MaxPerSubnet
+}
+
 // unbind forgets all that was behind a link; its members leave.
 func (s *swarm) unbind(rem *remote, why Kind) {
 	if s.remotes[rem.l] != rem {

@@ -64,7 +64,8 @@ type Member struct {
 	met      bool // was introduced to the others
 	holding  *holding
 	received held10
-	asked    []asked // in small swarms, for a moment
+	asked    []asked  // in small swarms, for a moment
+	had      []uint64 // in small swarms, the last offers given to it
 }
 
 type flags uint8
@@ -190,7 +191,7 @@ func (s *swarm) join(m *Member) bool {
 		}
 		s.remove(old)
 		old.sink.Deliver(&Event{Kind: KindReplaced})
-		m.met, m.holding, m.received, m.asked = old.met, old.holding, old.received, old.asked
+		m.met, m.holding, m.received, m.asked, m.had = old.met, old.holding, old.received, old.asked, old.had
 	}
 	s.emptyAt = -1
 	s.insert(m)

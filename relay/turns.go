@@ -29,8 +29,23 @@ type waiting struct {
 	fromHash    protocol.MemberHash
 	id, payload []byte
 	held        bool
+	named       bool  // the giver knows whom it is for: the swarm is small
 	l           *link // where its answer goes, nil: a member here
 	due         instant
+}
+
+// hadBefore notes an offer that a member is given, and reports whether it was
+// given to it before: a node that does not know our members yet cannot know
+// which one had its first.
+func (m *Member) hadBefore(key uint64) bool {
+	if slices.Contains(m.had, key) {
+		return true
+	}
+	if len(m.had) >= 2*protocol.HeldPerReceiver {
+		m.had = slices.Delete(m.had, 0, 1)
+	}
+	m.had = append(m.had, key)
+	return false
 }
 
 // ask notes that an offer of m was given to h.
@@ -57,6 +72,9 @@ func (m *Member) waitsFor(from string, h protocol.MemberHash, now instant) insta
 // handOffer gives an offer to a member of a small swarm here, now or in its
 // turn. l is the link it came over, nil from a member here.
 func (s *swarm) handOffer(sc *scratch, w waiting, now instant) bool {
+	if w.named && w.to.hadBefore(s.offerKeyString(w.from, w.id)) && w.held {
+		return true
+	}
 	if len(w.to.asked) > 0 && len(s.waiting) < maxWaiting {
 		if w.fromHash == 0 {
 			w.fromHash = s.app.MemberHash(w.from)
