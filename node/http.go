@@ -20,8 +20,8 @@ func (n *Node) routes() {
 	for _, d := range n.doors {
 		d.Register(n.sockets, n.plain)
 	}
-	n.sockets.HandleFunc("/link", n.relay.HandleLink)
-	n.plain.HandleFunc("GET /{$}", n.page)
+	n.sockets.HandleFunc("/link", n.link)
+	n.page.register(n.plain)
 	n.plain.HandleFunc("GET /health", n.health)
 	n.plain.HandleFunc("GET /stats.json", n.stats)
 	n.plain.HandleFunc("GET "+wellKnown, n.record)
@@ -51,19 +51,6 @@ func (n *Node) ServeHTTP(w http.ResponseWriter, q *http.Request) {
 	n.plain.ServeHTTP(w, q)
 }
 
-func (n *Node) page(w http.ResponseWriter, _ *http.Request) {
-	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
-	_, _ = w.Write([]byte("This is a peerserver. Its numbers are at /stats.json.\n"))
-}
-
-func (n *Node) health(w http.ResponseWriter, _ *http.Request) {
-	status, code := "ok", http.StatusOK
-	if n.host.Draining() {
-		status, code = "draining", http.StatusServiceUnavailable
-	}
-	writeJSON(w, code, map[string]string{"status": status})
-}
-
 // Stats are the node's totals, as /stats.json shows them. The first four are
 // those of bittorrent-tracker.
 type Stats struct {
@@ -73,6 +60,7 @@ type Stats struct {
 	PeersSeeder    int            `json:"peersSeederOnly"`
 	PeersLeecher   int            `json:"peersLeecherOnly"`
 	Node           string         `json:"node"`
+	Version        string         `json:"version"`
 	Uptime         int            `json:"uptime"` // seconds
 	Known          int            `json:"known"`  // nodes whose records are known
 	Relay          relay.Stats    `json:"relay"`
@@ -83,7 +71,7 @@ type Stats struct {
 // Stats are the node's totals so far.
 func (n *Node) Stats() Stats {
 	s := Stats{
-		Node: n.ID().String(), Uptime: int(time.Since(n.started) / time.Second), Known: n.Known(),
+		Node: n.ID().String(), Version: n.cfg.Version, Uptime: int(time.Since(n.started) / time.Second), Known: n.Known(),
 		Relay: n.relay.Stats(), Clients: n.host.Stats(), Doors: make(map[string]any),
 	}
 	for _, d := range n.doors {

@@ -13,8 +13,6 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"net/netip"
-	"strconv"
 	"sync"
 	"time"
 
@@ -24,111 +22,108 @@ import (
 	"github.com/peerservers/peerserver/relay"
 )
 
-// Config says what a node is. The zero value is a node of the open internet on
-// the default port, with a key that lives as long as it does.
-type Config struct {
-	// Key is the node's identity; nil makes a fresh one.
-	Key ed25519.PrivateKey
-	// Listen is the address of the node's port; empty is ":8787".
-	Listen string
-	// Listener, if not nil, is used instead of Listen.
-	Listener net.Listener
-	// URLs are where other nodes reach this one: wss://host[:port] or
-	// ws://ip:port. Without any, a node that listens on one address names that
-	// when AllowPrivate is set, and otherwise is not dialled by others.
-	URLs []string
-	// Peers are base URLs of nodes to know from the start, such as
-	// https://node.example.
-	Peers []string
-	// PeerDelay is how long Serve waits before it asks Peers.
-	PeerDelay time.Duration
-	// AllowPrivate lets the node meet nodes on private and loopback addresses,
-	// and lifts the quotas of clients on loopback.
-	AllowPrivate bool
-	// Quota bounds clients.
-	Quota door.Quota
-	// TrustedProxies are addresses whose X-Forwarded-For is believed.
-	TrustedProxies []netip.Prefix
-	// Origins are the web origins that may connect; none: all.
-	Origins []string
-	// Log is where the node says what happens; nil is nowhere.
-	Log *slog.Logger
-	// Seed makes random choices repeatable, for tests. Zero is random.
-	Seed uint64
-}
-
 // Node is one peerserver.
 type Node struct {
 	// Static after New.
-	cfg      Config
-	log      *slog.Logger
-	listener net.Listener
-	host     *door.Host
-	relay    *relay.Relay
-	finder   *fixedFinder
-	doors    []door.Door
-	sockets  *http.ServeMux // requests for a WebSocket
-	plain    *http.ServeMux // all others
-	started  time.Time
+	cfg           Config
+	log           *slog.Logger
+	data          *dataFolder  // nil: nothing is kept
+	listener      net.Listener // the node's port
+	adminListener net.Listener // nil: there are no admin pages
+	host          *door.Host
+	relay         *relay.Relay
+	finder        *fixedFinder
+	doors         []door.Door
+	sockets       *http.ServeMux // requests for a WebSocket
+	plain         *http.ServeMux // all others
+	page          *page
+	started       time.Time
 }
 
-// New makes a node and opens its port; Serve serves it. A node that is not
-// served is given up with Close.
+// New makes a node and opens its port, its admin address and its data folder;
+// Serve serves it. A node that is not served is given up with Close. An error
+// says what to do about it.
 func New(cfg Config) (*Node, error) {
+	if err := cfg.complete(); err != nil {
+		return nil, err
+	}
+	n := &Node{
+		cfg: cfg, log: cfg.Log, sockets: http.NewServeMux(), plain: http.NewServeMux(), page: newPage(), started: time.Now(),
+	}
+	err := n.open()
+	if err == nil {
+		err = n.build()
+	}
+	if err != nil {
+		n.Close()
+		return nil, err
+	}
+	return n, nil
+}
+
+// open takes what a node has for itself: folder, port and admin address.
+func (n *Node) open() (err error) {
+	cfg := &n.cfg
+	n.listener = cfg.Listener
+	if cfg.Data != "" {
+		if n.data, err = openData(cfg.Data); err != nil {
+			return err
+		}
+	}
+	if cfg.Key == nil && n.data != nil {
+		if cfg.Key, err = n.data.key(); err != nil {
+			return err
+		}
+	}
 	if cfg.Key == nil {
 		_, cfg.Key, _ = ed25519.GenerateKey(nil) // never fails
 	}
-	if cfg.Log == nil {
-		cfg.Log = slog.New(slog.DiscardHandler)
-	}
-	l := cfg.Listener
-	if l == nil {
-		address := cfg.Listen
-		if address == "" {
-			address = ":" + strconv.Itoa(protocol.DefaultPort)
-		}
-		var err error
-		if l, err = new(net.ListenConfig).Listen(context.Background(), "tcp", address); err != nil {
-			return nil, err
+	if n.listener == nil {
+		if n.listener, err = listen(cfg.Listen, "listen"); err != nil {
+			return err
 		}
 	}
-	n, err := build(cfg, l)
-	if err != nil {
-		l.Close()
-		return nil, err
+	if cfg.Admin != "" {
+		n.adminListener, err = listen(cfg.Admin, "admin")
 	}
-	return n, nil
+	return err
 }
 
-func build(cfg Config, l net.Listener) (*Node, error) {
+// listen opens an address that comes from a flag.
+func listen(address, flag string) (net.Listener, error) {
+	l, err := new(net.ListenConfig).Listen(context.Background(), "tcp", address)
+	if err != nil {
+		return nil, listenError(address, flag, err)
+	}
+	return l, nil
+}
+
+// build makes the node's parts.
+func (n *Node) build() (err error) {
+	cfg := &n.cfg
 	urls := cfg.URLs
 	if len(urls) == 0 && cfg.AllowPrivate {
-		urls = ownURLs(l.Addr())
+		urls = ownURLs(n.listener.Addr())
 	}
-	finder, err := newFixedFinder(&cfg, urls)
-	if err != nil {
-		return nil, err
+	if n.finder, err = newFixedFinder(cfg, urls); err != nil {
+		return err
 	}
-	r, err := relay.New(relay.Config{
-		Key: cfg.Key, Finder: finder, Dialer: relay.NewDialer(relay.DialPolicy{AllowPrivate: cfg.AllowPrivate}),
+	n.relay, err = relay.New(relay.Config{
+		Key: cfg.Key, Finder: n.finder, Dialer: relay.NewDialer(relay.DialPolicy{AllowPrivate: cfg.AllowPrivate}),
 		Log: cfg.Log, AllowPrivate: cfg.AllowPrivate, Seed: cfg.Seed,
 	})
 	if err != nil {
-		return nil, err
+		return err
 	}
-	h := door.NewHost(door.Config{
+	n.host = door.NewHost(door.Config{
 		Log: cfg.Log, AllowPrivate: cfg.AllowPrivate, Quota: cfg.Quota,
 		TrustedProxies: cfg.TrustedProxies, Origins: cfg.Origins,
 	})
-	n := &Node{
-		cfg: cfg, log: cfg.Log, listener: l, host: h, relay: r, finder: finder,
-		sockets: http.NewServeMux(), plain: http.NewServeMux(), started: time.Now(),
-	}
 	n.doors = []door.Door{
-		tracker.New(h, r),
+		tracker.New(n.host, n.relay),
 	}
 	n.routes()
-	return n, nil
+	return nil
 }
 
 // ownURLs is the link URL of a listener that is bound to one address.
@@ -149,33 +144,54 @@ func (n *Node) Addr() net.Addr { return n.listener.Addr() }
 // Known is how many other nodes' records the node has.
 func (n *Node) Known() int { return n.finder.known() }
 
-// Close gives up a node that is not served.
-func (n *Node) Close() error { return n.listener.Close() }
+// Admin is the address of the pages for the operator, nil when there are none.
+func (n *Node) Admin() net.Addr {
+	if n.adminListener == nil {
+		return nil
+	}
+	return n.adminListener.Addr()
+}
+
+// Close gives up a node that is not served, or is no longer.
+func (n *Node) Close() error {
+	var err error
+	for _, c := range []net.Listener{n.listener, n.adminListener} {
+		if c != nil {
+			if e := c.Close(); !errors.Is(e, net.ErrClosed) {
+				err = errors.Join(err, e)
+			}
+		}
+	}
+	if n.data != nil {
+		err = errors.Join(err, n.data.Close())
+	}
+	return err
+}
 
 // Serve runs the node until ctx ends. Then it says goodbye to clients and
 // nodes, which takes up to protocol.ClientDrain, and waits for all it started.
 func (n *Node) Serve(ctx context.Context) error {
+	defer n.Close()
 	inner, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
+	server, admin := newServer(n), newServer(n.adminPages())
+	admin.WriteTimeout = adminWriteTimeout
+	services := []func(context.Context) error{
+		n.relay.Serve, n.host.Serve, n.finder.serve,
+		func(context.Context) error { return serveHTTP(server, n.host.Listen(n.listener)) },
+	}
+	if n.adminListener != nil {
+		services = append(services, func(context.Context) error { return serveHTTP(admin, n.adminListener) })
+	}
 	var parts sync.WaitGroup
-	failed := make(chan error, 4)
-	run := func(serve func(context.Context) error) {
+	failed := make(chan error, len(services))
+	for _, serve := range services {
 		parts.Go(func() {
 			if err := serve(inner); err != nil {
 				failed <- err
 			}
 		})
 	}
-	run(n.relay.Serve)
-	run(n.host.Serve)
-	run(n.finder.serve)
-	server := n.server()
-	run(func(context.Context) error {
-		if err := server.Serve(n.host.Listen(n.listener)); !errors.Is(err, http.ErrServerClosed) {
-			return err
-		}
-		return nil
-	})
 	var err error
 	select {
 	case <-ctx.Done():
@@ -183,29 +199,25 @@ func (n *Node) Serve(ctx context.Context) error {
 	case err = <-failed:
 	}
 	server.Close()
+	admin.Close()
 	stop()
 	parts.Wait()
 	return err
 }
 
-func (n *Node) server() *http.Server {
+func newServer(h http.Handler) *http.Server {
 	return &http.Server{
-		Handler: n, ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 30 * time.Second,
+		Handler: h, ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 30 * time.Second,
 		WriteTimeout: time.Minute, IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10,
 		// It logs addresses.
 		ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelDebug),
 	}
 }
 
-// drain lets clients and nodes go elsewhere first.
-func (n *Node) drain(ctx context.Context, server *http.Server) {
-	ctx, cancel := context.WithTimeout(ctx, protocol.ClientDrain+time.Second)
-	defer cancel()
-	var parts sync.WaitGroup
-	parts.Go(func() { n.relay.Drain(ctx) })
-	parts.Go(func() { n.host.Drain(ctx) })
-	parts.Wait()
-	if err := server.Shutdown(ctx); err != nil {
-		n.log.Debug("stopped with requests under way", "err", err)
+// serveHTTP serves until the server is closed.
+func serveHTTP(server *http.Server, l net.Listener) error {
+	if err := server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+		return err
 	}
+	return nil
 }

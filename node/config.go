@@ -1,0 +1,132 @@
+package node
+
+import (
+	"crypto/ed25519"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"strconv"
+	"syscall"
+	"time"
+
+	"github.com/peerservers/peerserver/node/door"
+	"github.com/peerservers/peerserver/protocol"
+)
+
+// DefaultAdmin is where a node that is run by hand has its admin pages: beside
+// the node's own port, and reached from the same machine alone.
+const DefaultAdmin = "127.0.0.1:8788"
+
+// Config says what a node is. The zero value is a node of the open internet on
+// the default port, with a key that lives as long as it does.
+type Config struct {
+	// Key is the node's identity; nil takes the one in Data, or a fresh one.
+	Key ed25519.PrivateKey
+	// Data is the folder in which the node keeps what must outlive it, its key
+	// first of all. Empty keeps nothing. One node at a time has a folder.
+	Data string
+	// Listen is the address of the node's port; empty is ":8787".
+	Listen string
+	// Listener, if not nil, is used instead of Listen.
+	Listener net.Listener
+	// Admin is the address of the pages for the operator; empty is none. They
+	// ask for no password, so it should be one on loopback.
+	Admin string
+	// URLs are where other nodes reach this one: wss://host[:port] or
+	// ws://ip:port. Without any, a node that listens on one address names that
+	// when AllowPrivate is set, and otherwise is not dialled by others.
+	URLs []string
+	// Peers are base URLs of nodes to know from the start, such as
+	// https://node.example.
+	Peers []string
+	// PeerDelay is how long Serve waits before it asks Peers.
+	PeerDelay time.Duration
+	// AllowPrivate lets the node meet nodes on private and loopback addresses,
+	// and lifts the quotas of clients on loopback.
+	AllowPrivate bool
+	// Quota bounds clients.
+	Quota door.Quota
+	// AddressConns is how many connections one address may have; the other
+	// quotas of an address grow and shrink with it. Zero leaves them as Quota
+	// says; negative is no bound.
+	AddressConns int
+	// TrustedProxies are addresses whose X-Forwarded-For is believed.
+	TrustedProxies []netip.Prefix
+	// Origins are the web origins that may connect; none: all.
+	Origins []string
+	// Version is what the node says of its program.
+	Version string
+	// Log is where the node says what happens; nil is nowhere.
+	Log *slog.Logger
+	// Seed makes random choices repeatable, for tests. Zero is random.
+	Seed uint64
+}
+
+// complete fills in what was left out and checks what no part of the node
+// checks itself.
+func (c *Config) complete() error {
+	if c.AddressConns > maxAddressConns {
+		return fmt.Errorf("%d connections an address are over %d; -1 is no bound", c.AddressConns, maxAddressConns)
+	}
+	if c.Listen == "" {
+		c.Listen = ":" + strconv.Itoa(protocol.DefaultPort)
+	}
+	if c.Version == "" {
+		c.Version = "unknown"
+	}
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	c.Quota = perAddress(c.Quota, c.AddressConns)
+	return nil
+}
+
+// What one connection of an address adds to the address's other quotas: the
+// proportions of door.Quota's defaults.
+const (
+	messagesPerConn     = 4
+	messageBurstPerConn = 40
+	bytesPerConn        = 32 << 10
+	byteBurstPerConn    = 256 << 10
+	membersPerConn      = 20
+
+	maxAddressConns = 20_000 // the sums of the bytes have to fit their counters
+)
+
+// perAddress scales the quotas of an address to a number of connections.
+func perAddress(q door.Quota, conns int) door.Quota {
+	if conns == 0 {
+		return q
+	}
+	q.AddressConns = conns
+	q.AddressMessages, q.AddressMessageBurst = conns*messagesPerConn, conns*messageBurstPerConn
+	q.AddressBytes, q.AddressByteBurst = conns*bytesPerConn, conns*byteBurstPerConn
+	q.AddressMembers = conns * membersPerConn
+	return q
+}
+
+// listenError says what can be done about an address that cannot be listened
+// on; flag is where it comes from.
+func listenError(address, flag string, err error) error {
+	switch {
+	case errors.Is(err, syscall.EADDRINUSE):
+		return fmt.Errorf("%s is in use; stop the program that has it (\"ss -ltnp\" shows which), or choose another with --%s, such as --%s %s",
+			address, flag, flag, freePort(address))
+	case errors.Is(err, syscall.EACCES):
+		return fmt.Errorf("%s may not be used by this user; choose a port from 1024 up with --%s", address, flag)
+	case errors.Is(err, syscall.EADDRNOTAVAIL):
+		return fmt.Errorf("%s is not an address of this machine; choose another with --%s, or only a port, such as :%d", address, flag, protocol.DefaultPort)
+	}
+	return fmt.Errorf("--%s %s: %w; it is of the form host:port, such as 127.0.0.1:%d, or :%d for all addresses", flag, address, err, protocol.DefaultPort, protocol.DefaultPort)
+}
+
+// freePort is the address with the port that means any free one.
+func freePort(address string) string {
+	host, _, err := net.SplitHostPort(address)
+	if err != nil {
+		return ":0"
+	}
+	return net.JoinHostPort(host, "0")
+}

@@ -1,0 +1,102 @@
+package node
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"embed"
+	"encoding/hex"
+	"io/fs"
+	"net/http"
+	"path"
+	"strings"
+	"time"
+)
+
+//go:embed page
+var pageFiles embed.FS
+
+// page is what a browser gets at /: a few static files. Everything that is
+// about this very node the page asks for itself.
+type page struct {
+	files map[string]pageFile // by name
+}
+
+type pageFile struct {
+	body       []byte
+	kind, etag string
+}
+
+// pageKinds are the files that are served, by extension: what the system says
+// of extensions may be anything.
+func pageKinds(ext string) string {
+	switch ext {
+	case ".html":
+		return "text/html; charset=utf-8"
+	case ".css":
+		return "text/css; charset=utf-8"
+	case ".js":
+		return "text/javascript; charset=utf-8"
+	case ".svg":
+		return "image/svg+xml"
+	}
+	return ""
+}
+
+func newPage() *page {
+	p := &page{files: make(map[string]pageFile)}
+	err := fs.WalkDir(pageFiles, "page", func(name string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		body, err := pageFiles.ReadFile(name)
+		if kind := pageKinds(path.Ext(name)); kind != "" {
+			sum := sha256.Sum256(body)
+			p.files[path.Base(name)] = pageFile{body, kind, `"` + hex.EncodeToString(sum[:8]) + `"`}
+		}
+		return err
+	})
+	if err != nil {
+		panic(err) // the files are part of the program
+	}
+	return p
+}
+
+func (p *page) register(m *http.ServeMux) {
+	m.HandleFunc("GET /{$}", func(w http.ResponseWriter, q *http.Request) { p.serve(w, q, "index.html") })
+	m.HandleFunc("GET /page/{file}", func(w http.ResponseWriter, q *http.Request) { p.serve(w, q, q.PathValue("file")) })
+}
+
+func (p *page) serve(w http.ResponseWriter, q *http.Request, name string) {
+	f, ok := p.files[name]
+	if !ok {
+		http.NotFound(w, q)
+		return
+	}
+	h := w.Header()
+	h.Set("Content-Type", f.kind)
+	h.Set("Etag", f.etag)
+	h.Set("Cache-Control", "no-cache") // asked for again each time, and mostly not sent again
+	h.Set("Content-Security-Policy", policy(q.Host))
+	h.Set("Referrer-Policy", "no-referrer")
+	h.Set("X-Frame-Options", "DENY")
+	http.ServeContent(w, q, name, time.Time{}, bytes.NewReader(f.body))
+}
+
+// repeatable says whether a Host is only a name or an address with a port, and
+// so may stand in a header of ours.
+func repeatable(host string) bool {
+	return host != "" && len(host) <= 255 && strings.IndexFunc(host, func(c rune) bool {
+		return !('a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || strings.ContainsRune(".:[]_-", c))
+	}) < 0
+}
+
+// policy lets the page load and reach nothing but its own node. That 'self'
+// means WebSockets too is newer than some browsers.
+func policy(host string) string {
+	sockets := ""
+	if repeatable(host) {
+		sockets = " ws://" + host + " wss://" + host
+	}
+	return "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'" + sockets +
+		"; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'"
+}
