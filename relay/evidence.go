@@ -42,7 +42,6 @@ func estimate(a, b *distinct) int {
 type evidence struct {
 	young, old *distinct // member ids heard, by interval; nil until the claim needs them
 	turned     instant
-	share      share
 }
 
 func (e *evidence) hear(hash uint64, now, interval instant) {

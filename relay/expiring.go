@@ -50,8 +50,6 @@ func (e *expiring[K, V]) take(k K, now instant) (V, bool) {
 	return v, ok
 }
 
-func (e *expiring[K, V]) len() int { return len(e.young) + len(e.old) }
-
 // instant is a time in nanoseconds since the relay was made; it takes a third
 // of the room of a time.Time, and there are many.
 type instant int64

@@ -505,7 +505,8 @@ func TestOneClientOnTwoNodes(t *testing.T) {
 func TestOnlyContactRestarted(t *testing.T) {
 	play(t, 2, func(sc *scene) {
 		sc.meet(sc.nodes...)
-		a, b := sc.nodes[0].join("a"), sc.nodes[1].join("b")
+		sc.nodes[0].join("a")
+		sc.nodes[1].join("b")
 		sc.wait(time.Second)
 		sc.nodes[0].stop()
 		sc.nodes[1].stop()
@@ -513,7 +514,7 @@ func TestOnlyContactRestarted(t *testing.T) {
 		sc.nodes[0].run()
 		sc.nodes[1].run()
 		sc.meet(sc.nodes...)
-		a, b = sc.nodes[0].join("a"), sc.nodes[1].join("b")
+		a, b := sc.nodes[0].join("a"), sc.nodes[1].join("b")
 		a.announce(1)
 		b.announce(1)
 		sc.wait(2 * time.Second)
@@ -527,14 +528,15 @@ func TestOnlyContactRestarted(t *testing.T) {
 func TestOneRestarted(t *testing.T) {
 	play(t, 2, func(sc *scene) {
 		sc.meet(sc.nodes...)
-		a, b := sc.nodes[0].join("a"), sc.nodes[1].join("b")
+		a := sc.nodes[0].join("a")
+		sc.nodes[1].join("b")
 		a.announce(3)
 		sc.wait(10 * time.Second)
 		sc.nodes[1].kill()
 		sc.wait(500 * time.Millisecond)
 		sc.nodes[1].run()
 		sc.meet(sc.nodes...)
-		b = sc.nodes[1].join("b2")
+		b := sc.nodes[1].join("b2")
 		b.announce(1)
 		sc.wait(3 * time.Second)
 		if len(a.of(KindOffer, "b2")) != 1 || len(b.of(KindOffer, "a")) != 1 {

@@ -200,11 +200,12 @@ func (r *Relay) dialable(n *node) (protocol.LinkURL, bool) {
 
 // dial opens a link and serves it until it ends.
 func (r *Relay) dial(ctx context.Context, id protocol.NodeID, n *node, url protocol.LinkURL) {
-	w, l := r.open(ctx, id, url)
+	w, l, reached := r.open(ctx, id, url)
 	r.mu.Lock()
-	if w != nil {
+	switch {
+	case reached:
 		r.mesh.book.succeeded(url.String(), time.Now())
-	} else {
+	case ctx.Err() == nil:
 		r.mesh.book.failed(url.String(), time.Now())
 	}
 	r.mu.Unlock()
@@ -220,14 +221,15 @@ func (r *Relay) dial(ctx context.Context, id protocol.NodeID, n *node, url proto
 	r.dialled(n)
 }
 
-// open dials and shakes hands; nil when either fails.
-func (r *Relay) open(ctx context.Context, id protocol.NodeID, url protocol.LinkURL) (*wire, *link) {
+// open dials and shakes hands. reached says that the node is there; the wire is
+// nil all the same when there is no room for its link.
+func (r *Relay) open(ctx context.Context, id protocol.NodeID, url protocol.LinkURL) (w *wire, l *link, reached bool) {
 	ctx, cancel := context.WithTimeout(ctx, protocol.Handshake)
 	defer cancel()
 	conn, err := r.cfg.Dialer.Dial(ctx, url)
 	if err != nil {
 		r.log.Debug("link not dialled", "node", id.Short(), "err", err)
-		return nil, nil
+		return nil, nil, false
 	}
 	sc, g, err := handshake(ctx, conn, protocol.Dialler, r.id, r.own(), url.String())
 	if err == nil && g.node != id {
@@ -236,17 +238,16 @@ func (r *Relay) open(ctx context.Context, id protocol.NodeID, url protocol.LinkU
 	if err != nil {
 		conn.Close(closeFor(err))
 		r.log.Debug("link not opened", "node", id.Short(), "err", err)
-		return nil, nil
+		return nil, nil, false
 	}
-	l := r.linkTo(g)
-	if l == nil {
+	if l = r.linkTo(g); l == nil {
 		sc.close(protocol.CloseTryAgainLater)
-		return nil, nil
+		return nil, nil, true
 	}
 	l.mu.Lock()
 	l.url, l.chosen = url.String(), true
 	l.mu.Unlock()
-	return r.newWire(l, sc, true), l
+	return r.newWire(l, sc, true), l, true
 }
 
 func (r *Relay) newWire(l *link, sc *secureConn, dialed bool) *wire {

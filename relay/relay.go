@@ -212,13 +212,3 @@ func (r *Relay) Stats() Stats {
 	s.Crossed, s.Held, s.Refused, s.Replaced = t.linkOffers.Load(), t.held.Load(), t.refused.Load(), t.replaced.Load()
 	return s
 }
-
-func (r *Relay) hash(parts ...string) uint64 {
-	var h maphash.Hash
-	h.SetSeed(r.hasher)
-	for _, p := range parts {
-		h.WriteString(p)
-		h.WriteByte(byte(len(p)))
-	}
-	return h.Sum64()
-}

@@ -20,10 +20,9 @@ type remote struct {
 	wantsPresence bool
 	listed        bool // list is complete
 	list          []protocol.MemberHash
-	told          bool   // it has our Swarm
-	greeted       bool   // and the records of the other nodes
-	shown         bool   // it has our presence snapshot
-	pubs          uint64 // publishes sent to it, by s.published
+	told          bool // it has our Swarm
+	greeted       bool // and the records of the other nodes
+	shown         bool // it has our presence snapshot
 	share         share
 	offers        bucket // it may send
 	evidence      evidence
