@@ -66,6 +66,16 @@ func App(door string, name, secret []byte) AppID {
 // MeshApp is the mesh-wide name under which nodes without a common app meet.
 var MeshApp = App("mesh", nil, nil)
 
+// Rendezvous is the DHT key under which nodes announce that they serve the app
+// on a day, counted from 1 January 1970 in UTC. It changes daily, so that
+// nobody can sit on it: SHA-256("peerserver/1/rv" || AppID || day as 4 bytes,
+// big endian)[:20].
+func (a AppID) Rendezvous(day uint32) [20]byte {
+	b := append([]byte("peerserver/1/rv"), a[:]...)
+	h := sha256.Sum256(binary.BigEndian.AppendUint32(b, day))
+	return [20]byte(h[:20])
+}
+
 // Tag proves on one link, in one direction, that its sender knows the app.
 func (a AppID) Tag(handshake []byte, role Role) [TagSize]byte {
 	m := hmac.New(sha256.New, a[:])
