@@ -32,7 +32,7 @@ export async function openBrowser({ flags = [] } = {}) {
   let browser;
   try {
     browser = await chromium.launch({
-      executablePath: process.env.E2E_CHROMIUM ?? '/usr/bin/chromium',
+      executablePath: process.env.E2E_CHROMIUM,
       headless: true,
       args: [...FLAGS, ...flags],
     });

@@ -45,8 +45,9 @@ func TestSuites(t *testing.T) {
 	bin := t.TempDir()
 	env := append(
 		os.Environ(),
-		"E2E_BIN="+build(t, "../..", "./cmd/peerserver", filepath.Join(bin, "peerserver"), raceFlags...),
-		"E2E_TORRENT="+build(t, "../torrent", ".", filepath.Join(bin, "torrent")),
+		"E2E_BIN="+build(t, os.Environ(), "../..", "./cmd/peerserver", filepath.Join(bin, "peerserver"), raceFlags...),
+		// With cgo its uTP, which it does not use here, would need a C++ compiler.
+		"E2E_TORRENT="+build(t, append(os.Environ(), "CGO_ENABLED=0"), "../torrent", ".", filepath.Join(bin, "torrent")),
 		"E2E_CHROMIUM="+chromium,
 	)
 	suites, err := filepath.Glob("*.test.mjs")
@@ -115,7 +116,7 @@ func findChromium() string {
 // lacking names what this machine has not.
 func lacking(ctx context.Context, chromium string) []string {
 	var missing []string
-	for _, name := range []string{"npm", "ip", "unshare"} {
+	for _, name := range []string{"npm", "ip", "setpriv", "unshare"} {
 		if _, err := exec.LookPath(name); err != nil {
 			missing = append(missing, name)
 		}
@@ -156,10 +157,10 @@ func installPackages(t *testing.T) {
 }
 
 // build makes a binary of a package of the module in dir.
-func build(t *testing.T, dir, pkg, out string, flags ...string) string {
+func build(t *testing.T, env []string, dir, pkg, out string, flags ...string) string {
 	t.Helper()
 	args := append([]string{"build", "-o", out}, flags...)
-	start(t, dir, os.Environ(), "go", append(args, pkg)...)
+	start(t, dir, env, "go", append(args, pkg)...)
 	return out
 }
 

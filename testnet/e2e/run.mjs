@@ -5,9 +5,9 @@
 // every process in there and takes the network away with the last of them.
 
 import { spawn } from 'node:child_process';
-import { mkdtempSync, readdirSync, rmSync } from 'node:fs';
+import { existsSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { dirname, join } from 'node:path';
+import { delimiter, dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
 const here = dirname(fileURLToPath(import.meta.url));
@@ -38,6 +38,7 @@ const env = { ...process.env, TMPDIR: temp };
 process.exitCode = await main();
 
 async function main() {
+  env.E2E_CHROMIUM ??= inPath('chromium', 'chromium-browser', 'google-chrome');
   if (!env.E2E_BIN && env.E2E_TARGET !== 'reference') {
     env.E2E_BIN = join(temp, 'peerserver');
     const code = await run('go', ['build', '-o', env.E2E_BIN, './cmd/peerserver'], { cwd: root });
@@ -45,19 +46,28 @@ async function main() {
   }
   if (!env.E2E_TORRENT) {
     env.E2E_TORRENT = join(temp, 'torrent');
-    const code = await run('go', ['build', '-o', env.E2E_TORRENT, '.'], { cwd: join(root, 'testnet', 'torrent') });
+    // With cgo its uTP, which it does not use here, would need a C++ compiler.
+    const code = await run('go', ['build', '-o', env.E2E_TORRENT, '.'], { cwd: join(root, 'testnet', 'torrent'), more: { CGO_ENABLED: '0' } });
     if (code !== 0) return code;
   }
   const suites = files.length ? files : readdirSync(here).filter((name) => name.endsWith('.test.mjs')).sort();
   // One suite at a time: each has a browser and nodes of its own, and measures.
   const test = [process.execPath, '--test', '--test-concurrency=1', '--test-force-exit', ...options, ...suites];
   const own = process.getuid() === 0 ? [] : ['--user', '--map-root-user'];
-  return run('unshare', [...own, '--net', '--pid', '--fork', '--kill-child', '--mount-proc', 'sh', '-c', `${NETWORK} && exec "$@"`, 'sh', ...test], { cwd: here });
+  // The namespaces end with unshare, and unshare with this process, however that ends.
+  return run('setpriv', ['--pdeathsig', 'SIGKILL', 'unshare', ...own, '--net', '--pid', '--fork', '--kill-child', '--mount-proc', 'sh', '-c', `${NETWORK} && exec "$@"`, 'sh', ...test], { cwd: here });
 }
 
-function run(command, args, { cwd }) {
+/** The first of `names` that is a program here. */
+function inPath(...names) {
+  const found = names.flatMap((name) => env.PATH.split(delimiter).map((dir) => join(dir, name))).find((path) => existsSync(path));
+  if (!found) throw new Error(`none of ${names.join(', ')} is in PATH; E2E_CHROMIUM=/path/to/it names another`);
+  return found;
+}
+
+function run(command, args, { cwd, more = {} }) {
   return new Promise((resolve) => {
-    const child = spawn(command, args, { cwd, env, stdio: ['ignore', 'inherit', 'inherit'] });
+    const child = spawn(command, args, { cwd, env: { ...env, ...more }, stdio: ['ignore', 'inherit', 'inherit'] });
     running.add(child);
     child.once('error', (err) => {
       console.error(`${command}: ${err.message}`);

@@ -20,6 +20,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -77,7 +78,7 @@ func run(ctx context.Context, args []string, stdout io.Writer) (err error) {
 	defer func() { err = errors.Join(append(client.Close(), err)...) }()
 	switch args[0] {
 	case "seed":
-		err = seed(client, dir, opts)
+		err = seed(ctx, client, dir, opts)
 	case "download":
 		err = download(ctx, client, opts, out)
 	default:
@@ -119,7 +120,7 @@ func newClient(dir string, out *reporter) (*torrent.Client, error) {
 	return client, nil
 }
 
-func seed(client *torrent.Client, dir string, opts options) error {
+func seed(ctx context.Context, client *torrent.Client, dir string, opts options) error {
 	which := uint32(opts.seed) //nolint:gosec // the suites' seeds are small
 	data := content(opts.size, which)
 	meta, info, err := describe(data, which)
@@ -138,7 +139,7 @@ func seed(client *torrent.Client, dir string, opts options) error {
 	if err != nil {
 		return err
 	}
-	if err := t.VerifyDataContext(context.Background()); err != nil {
+	if err := t.VerifyDataContext(ctx); err != nil {
 		return err
 	}
 	if t.BytesMissing() != 0 {
@@ -196,9 +197,7 @@ func (r *reporter) once(event string, fields map[string]any) {
 	}
 	r.said[event] = true
 	line := map[string]any{"event": event, "at": time.Now().UnixMilli()}
-	for k, v := range fields {
-		line[k] = v
-	}
+	maps.Copy(line, fields)
 	if err := r.out.Encode(line); err != nil {
 		fmt.Fprintln(os.Stderr, "torrent:", err)
 	}
