@@ -24,7 +24,7 @@ const patience = 20 * time.Second
 func startNode(t testing.TB, cfg node.Config) *node.Node {
 	t.Helper()
 	cfg.AllowPrivate = true
-	if cfg.Listener == nil {
+	if cfg.Listener == nil && cfg.Listen == "" {
 		cfg.Listen = "127.0.0.1:0"
 	}
 	n, err := node.New(cfg)
@@ -92,6 +92,10 @@ func dial(t testing.TB, n *node.Node, path string) *client {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return newClient(t, ws)
+}
+
+func newClient(t testing.TB, ws *websocket.Conn) *client {
 	c := &client{t: t, ws: ws, got: make(chan []byte, 10_000), end: make(chan error, 1)}
 	t.Cleanup(func() { ws.Close() })
 	go func() {

@@ -249,6 +249,7 @@ func TestOffersGoToDistinctOthers(t *testing.T) {
 		}
 		alice.send(announce(h, peer("alice"), offers(list...)))
 		alice.wants(reply(h, 40, 0, 4))
+		alice.none() // its offers go out after the reply
 		var got []string
 		for _, c := range others {
 			got = append(got, c.pending()...)

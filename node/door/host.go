@@ -54,6 +54,7 @@ type Host struct {
 	flushers []*flusher
 
 	addresses addresses
+	workers   workers
 	totals    totals
 	next      atomic.Uint32 // flusher of the next connection
 	readers   sync.WaitGroup
@@ -137,6 +138,7 @@ func (h *Host) Serve(ctx context.Context) error {
 		c.kill()
 	}
 	h.readers.Wait()
+	h.workers.end()
 	for _, f := range h.flushers {
 		f.end()
 	}
@@ -202,8 +204,19 @@ func (h *Host) sweep(now time.Time) {
 	}
 }
 
-// admit lists a connection, and reports false when the node stops.
-func (h *Host) admit(c *Conn) bool {
+// enter counts a goroutine that Serve waits for, unless the node stops.
+func (h *Host) enter() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.draining {
+		return false
+	}
+	h.readers.Add(1)
+	return true
+}
+
+// list makes a connection known, and reports false when the node stops.
+func (h *Host) list(c *Conn) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.draining {
@@ -216,7 +229,6 @@ func (h *Host) admit(c *Conn) bool {
 	}
 	h.first = c
 	h.conns++
-	h.readers.Add(1)
 	h.totals.opened.Add(1)
 	return true
 }

@@ -585,3 +585,43 @@ func TestBucket(t *testing.T) {
 		}
 	}
 }
+
+// However a stream is cut, a frame's header is found and its length is right.
+func TestFrameHead(t *testing.T) {
+	for _, n := range []int{0, 1, 125, 126, 65535, 65536, 100_000} {
+		for _, masked := range []byte{0, 0x80} {
+			var head []byte
+			switch {
+			case n < 126:
+				head = []byte{0x81, masked | byte(n)}
+			case n < 1<<16:
+				head = []byte{0x81, masked | 126, byte(n >> 8), byte(n)}
+			default:
+				head = []byte{0x81, masked | 127, 0, 0, 0, 0, 0, byte(n >> 16), byte(n >> 8), byte(n)}
+			}
+			if masked != 0 {
+				head = append(head, 1, 2, 3, 4)
+			}
+			total := len(head) + n
+			stream := append(head, 0, 0, 0, 0, 0)
+			for cut := 1; cut <= len(head); cut++ {
+				var h frameHead
+				given := 0
+				for {
+					chunk := stream[given:min(given+cut, len(stream))]
+					left := h.add(chunk)
+					if left > 0 {
+						if given+left != total {
+							t.Fatalf("%d bytes in pieces of %d: the frame ends at %d, want %d", n, cut, given+left, total)
+						}
+						break
+					}
+					given += len(chunk)
+				}
+				if h.n != 0 {
+					t.Fatalf("%d bytes are left for the next header", h.n)
+				}
+			}
+		}
+	}
+}

@@ -1,6 +1,7 @@
 package door
 
 import (
+	"encoding/binary"
 	"errors"
 	"net"
 	"net/netip"
@@ -64,6 +65,8 @@ type hotConn struct {
 	// Owned by the reader.
 	in       *buffer // nil when there is nothing
 	pos, end int
+	left     int       // bytes of a frame that are still to come
+	head     frameHead // the start of a frame, when it came without the rest
 	err      error
 }
 
@@ -77,11 +80,13 @@ func (hc *hotConn) Read(p []byte) (int, error) {
 		return n, err
 	}
 	if hc.in == nil {
-		if err := hc.refill(); err != nil {
-			return 0, err
-		}
+		hc.await()
 	}
-	n := copy(p, hc.in.b[hc.pos:hc.end])
+	if hc.in == nil {
+		return 0, hc.err
+	}
+	n := copy(p, hc.in.b[hc.pos:hc.end][:hc.inFrame()])
+	hc.left -= n
 	if hc.pos += n; hc.pos == hc.end {
 		readBuffers.Put(hc.in)
 		hc.in = nil
@@ -89,18 +94,73 @@ func (hc *hotConn) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-func (hc *hotConn) refill() error {
-	hc.err = nil
-	if err := hc.raw.Read(hc.fill); err != nil {
-		return err
-	}
+// await waits until there is something to read, and reads it. After it either
+// in or err is not nil; an error stays.
+func (hc *hotConn) await() {
 	if hc.err != nil {
-		return hc.err
+		return
 	}
-	if !hc.conn.countBytes(hc.end) {
-		return errTooFast
+	if err := hc.raw.Read(hc.fill); err != nil {
+		hc.err = err
 	}
-	return nil
+	if hc.err == nil && !hc.conn.countBytes(hc.end) {
+		hc.err = errTooFast
+		readBuffers.Put(hc.in)
+		hc.in = nil
+	}
+}
+
+// inFrame is how much of what there is belongs to the frame that gorilla is
+// reading. It is given no more than that, so that it never has a frame that
+// nobody knows of: when in is nil, there is nothing to handle.
+func (hc *hotConn) inFrame() int {
+	there := hc.end - hc.pos
+	if hc.left == 0 {
+		hc.left = hc.head.add(hc.in.b[hc.pos:hc.end])
+		if hc.left == 0 { // the header is not complete
+			hc.left = there
+		}
+	}
+	return min(there, hc.left)
+}
+
+// frameHead is the header of a WebSocket frame, as much as has come.
+type frameHead struct {
+	b [14]byte
+	n uint8
+}
+
+// add takes more bytes and says how many there are from the start of these to
+// the end of the frame, 0 when they do not say that yet.
+func (h *frameHead) add(b []byte) int {
+	before := int(h.n)
+	h.n += uint8(copy(h.b[before:], b))
+	if h.n < 2 {
+		return 0
+	}
+	size := 2 // of the header
+	payload := uint64(h.b[1] & 0x7f)
+	switch payload {
+	case 126:
+		size += 2
+	case 127:
+		size += 8
+	}
+	if h.b[1]&0x80 != 0 {
+		size += 4
+	}
+	if int(h.n) < size {
+		return 0
+	}
+	switch payload {
+	case 126:
+		payload = uint64(binary.BigEndian.Uint16(h.b[2:]))
+	case 127:
+		payload = binary.BigEndian.Uint64(h.b[2:])
+	}
+	h.n = 0
+	// What is longer is refused by gorilla, when it has read the header.
+	return size - before + int(min(payload, 1<<30))
 }
 
 // Write sends, or once hot queues, what gorilla writes by itself: the answer

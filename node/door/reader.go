@@ -11,11 +11,36 @@ import (
 	"github.com/peerservers/peerserver/protocol"
 )
 
-// run reads the client's messages until it goes.
+// run is the goroutine of a client. That of a hot connection only waits.
 func (c *Conn) run() {
 	defer c.host.readers.Done()
-	for c.step() {
+	if c.hot == nil {
+		for c.step() {
+		}
+		c.end()
+		return
 	}
+	for {
+		c.hot.await()
+		if !c.host.workers.handle(c) {
+			return
+		}
+	}
+}
+
+// readAll is what a worker does: it reads and handles all that has come, and
+// reports whether the connection lives on.
+func (c *Conn) readAll() bool {
+	for c.step() {
+		if c.hot.in == nil {
+			return true
+		}
+	}
+	c.end()
+	return false
+}
+
+func (c *Conn) end() {
 	c.sess.Closed()
 	c.finish()
 }

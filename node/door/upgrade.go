@@ -19,10 +19,16 @@ var writePool sync.Pool
 // first message after open has returned. Binary says which kind of frame the
 // node sends.
 func (h *Host) Upgrade(w http.ResponseWriter, q *http.Request, binary bool, open func(*Conn) Session) {
-	if h.Draining() {
+	if !h.enter() {
 		http.Error(w, "this node is about to stop; use another", http.StatusServiceUnavailable)
 		return
 	}
+	running := false
+	defer func() {
+		if !running {
+			h.readers.Done()
+		}
+	}()
 	if !h.allowOrigin(q) {
 		http.Error(w, "this origin is not allowed here", http.StatusForbidden)
 		return
@@ -50,12 +56,13 @@ func (h *Host) Upgrade(w http.ResponseWriter, q *http.Request, binary bool, open
 	}
 	c.attach(ws)
 	c.sess = open(c)
-	if !h.admit(c) {
+	if !h.list(c) {
 		c.sess.Closed()
 		c.freeSlot()
 		c.kill()
 		return
 	}
+	running = true
 	// A goroutine of its own: the one of net/http holds the request and its
 	// buffers for as long as it runs.
 	go c.run()

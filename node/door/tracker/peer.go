@@ -1,6 +1,8 @@
 package tracker
 
 import (
+	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -16,7 +18,8 @@ type peer struct {
 	key key
 	m   *relay.Member
 
-	gone atomic.Bool // another socket has joined with the same ids
+	gone  atomic.Bool           // another socket has joined with the same ids
+	early atomic.Pointer[early] // what came before the reply to the join, nil after it
 
 	// Guarded by session.mu.
 	seeder bool
@@ -24,8 +27,57 @@ type peer struct {
 	heard  int64         // when the last message came, unix ns
 }
 
+// early keeps what a peer is sent from the moment that it is a member until the
+// reply to its announce is queued, since the reply comes first.
+type early struct {
+	mu     sync.Mutex
+	events []relay.Event // copies
+	over   bool
+}
+
+// maxEarly is far more than comes in the microseconds that it takes.
+const maxEarly = 32
+
+// keep reports false when it is too late: the reply is out.
+func (y *early) keep(e *relay.Event) (kept, ok bool) {
+	y.mu.Lock()
+	defer y.mu.Unlock()
+	if y.over {
+		return false, false
+	}
+	if len(y.events) == maxEarly {
+		return true, false
+	}
+	y.events = append(y.events, relay.Event{Kind: e.Kind, From: e.From, Ref: slices.Clone(e.Ref), Payload: slices.Clone(e.Payload)})
+	return true, true
+}
+
+// replied lets through what came early.
+func (p *peer) replied() {
+	y := p.early.Load()
+	if y == nil {
+		return
+	}
+	y.mu.Lock()
+	defer y.mu.Unlock()
+	for i := range y.events {
+		p.write(&y.events[i])
+	}
+	y.events, y.over = nil, true
+	p.early.Store(nil)
+}
+
 // Deliver implements relay.Sink.
 func (p *peer) Deliver(e *relay.Event) bool {
+	if y := p.early.Load(); y != nil && e.Kind != relay.KindReplaced {
+		if kept, ok := y.keep(e); kept {
+			return ok
+		}
+	}
+	return p.write(e)
+}
+
+func (p *peer) write(e *relay.Event) bool {
 	switch e.Kind {
 	case relay.KindOffer:
 		return p.pass(`{"action":"announce","offer":`, e, door.Offer)

@@ -126,7 +126,10 @@ func (s *session) announce(sc *scratch) {
 // act does what an announce asks for; mu is held.
 func (s *session) act(sc *scratch) error {
 	p := s.find(&sc.key)
-	known := p != nil
+	known, told := p != nil, protocol.IntervalSmall
+	if known {
+		told = p.told
+	}
 	if known && p.gone.Load() {
 		s.remove(p)
 		p = nil
@@ -142,6 +145,7 @@ func (s *session) act(sc *scratch) error {
 		if p, err = s.join(sc); err != nil {
 			return err
 		}
+		p.told = told
 	}
 	p.heard = s.c.Heard()
 	if (isZero(sc.f.left) || sc.event == completed) && !p.seeder {
@@ -156,6 +160,7 @@ func (s *session) act(sc *scratch) error {
 		counts := p.m.Counts()
 		p.told = counts.Interval
 		s.reply(sc, counts)
+		p.replied()
 	}
 	p.m.Offer(sc.offers)
 	return nil
@@ -179,6 +184,9 @@ func (s *session) join(sc *scratch) (*peer, error) {
 		return nil, errSwarms
 	}
 	p := &peer{c: s.c, d: s.d, key: sc.key, seeder: isZero(sc.f.left) || sc.event == completed}
+	if !sc.answer { // an answer gets no reply
+		p.early.Store(new(early))
+	}
 	m, err := s.d.relay.Join(app(&sc.key.hash), relay.Joining{
 		ID: string(sc.key.peer[:]), Sink: p, TakesOffers: true, Seeder: p.seeder,
 	})

@@ -1,0 +1,81 @@
+package door
+
+import "sync"
+
+// maxIdleWorkers is how many workers are kept for the next clients that have
+// something to say.
+const maxIdleWorkers = 64
+
+// workers are goroutines that handle what clients send. A connection that waits
+// has a goroutine of its own that does nothing else, so that its stack stays at
+// the 2 KB it was born with; reading and handling a message takes more, and a
+// stack that has grown stays so.
+type workers struct {
+	all sync.WaitGroup
+
+	mu   sync.Mutex
+	idle []*worker
+	stop bool
+}
+
+type worker struct {
+	in   chan *Conn // nil: end
+	done chan bool  // whether the connection lives on
+}
+
+// handle lets a worker read and handle what a connection has, and reports
+// whether it lives on.
+func (ws *workers) handle(c *Conn) bool {
+	w := ws.get()
+	w.in <- c
+	alive := <-w.done
+	ws.put(w)
+	return alive
+}
+
+func (ws *workers) get() *worker {
+	ws.mu.Lock()
+	defer ws.mu.Unlock()
+	if n := len(ws.idle); n > 0 {
+		w := ws.idle[n-1]
+		ws.idle = ws.idle[:n-1]
+		return w
+	}
+	w := &worker{in: make(chan *Conn), done: make(chan bool)}
+	ws.all.Go(w.run)
+	return w
+}
+
+func (ws *workers) put(w *worker) {
+	ws.mu.Lock()
+	keep := !ws.stop && len(ws.idle) < maxIdleWorkers
+	if keep {
+		ws.idle = append(ws.idle, w)
+	}
+	ws.mu.Unlock()
+	if !keep {
+		w.in <- nil
+	}
+}
+
+// end is called when no connection is left.
+func (ws *workers) end() {
+	ws.mu.Lock()
+	ws.stop = true
+	idle := ws.idle
+	ws.idle = nil
+	ws.mu.Unlock()
+	for _, w := range idle {
+		w.in <- nil
+	}
+	ws.all.Wait()
+}
+
+func (w *worker) run() {
+	for c := range w.in {
+		if c == nil {
+			return
+		}
+		w.done <- c.readAll()
+	}
+}
