@@ -13,6 +13,7 @@ import (
 
 	"github.com/peerservers/peerserver/node/door"
 	"github.com/peerservers/peerserver/protocol"
+	"github.com/peerservers/peerserver/relay"
 )
 
 // DefaultAdmin is where a node that is run by hand has its admin pages: beside
@@ -60,6 +61,9 @@ type Config struct {
 	Version string
 	// Log is where the node says what happens; nil is nowhere.
 	Log *slog.Logger
+	// Dialer, if not nil, dials other nodes instead of relay.NewDialer: tests
+	// put their faults there.
+	Dialer relay.Dialer
 	// Seed makes random choices repeatable, for tests. Zero is random.
 	Seed uint64
 }

@@ -108,8 +108,11 @@ func (n *Node) build() (err error) {
 	if n.finder, err = newFixedFinder(cfg, urls); err != nil {
 		return err
 	}
+	if cfg.Dialer == nil {
+		cfg.Dialer = relay.NewDialer(relay.DialPolicy{AllowPrivate: cfg.AllowPrivate})
+	}
 	n.relay, err = relay.New(relay.Config{
-		Key: cfg.Key, Finder: n.finder, Dialer: relay.NewDialer(relay.DialPolicy{AllowPrivate: cfg.AllowPrivate}),
+		Key: cfg.Key, Finder: n.finder, Dialer: cfg.Dialer,
 		Log: cfg.Log, AllowPrivate: cfg.AllowPrivate, Seed: cfg.Seed,
 	})
 	if err != nil {
@@ -137,6 +140,9 @@ func ownURLs(a net.Addr) []string {
 
 // ID is the node's key.
 func (n *Node) ID() protocol.NodeID { return n.relay.ID() }
+
+// Relay is the node's part that knows apps and links.
+func (n *Node) Relay() *relay.Relay { return n.relay }
 
 // Addr is the address of the node's port.
 func (n *Node) Addr() net.Addr { return n.listener.Addr() }
