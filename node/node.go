@@ -184,7 +184,7 @@ func (n *Node) Serve(ctx context.Context) error {
 	admin.WriteTimeout = adminWriteTimeout
 	services := []func(context.Context) error{
 		n.relay.Serve, n.host.Serve, n.finder.serve,
-		func(context.Context) error { return serveHTTP(server, n.host.Listen(n.listener)) },
+		func(context.Context) error { return serveHTTP(server, n.host.Front(n.listener, n)) },
 	}
 	if n.adminListener != nil {
 		services = append(services, func(context.Context) error { return serveHTTP(admin, n.adminListener) })

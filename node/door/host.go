@@ -63,8 +63,9 @@ type Host struct {
 	mu       sync.Mutex
 	first    *Conn
 	conns    int
-	draining bool // new clients are refused
-	stopping bool // none is kept
+	draining bool                   // new clients are refused
+	stopping bool                   // none is kept
+	silent   map[*hotConn]time.Time // new connections that have not said anything, and until when they may
 	scratch  []*Conn
 }
 
@@ -96,6 +97,7 @@ func NewHost(cfg Config) *Host {
 		cfg.WriteTimeout = 30 * time.Second
 	}
 	h := &Host{cfg: cfg, log: cfg.Log}
+	h.silent = make(map[*hotConn]time.Time)
 	h.addresses = addresses{quota: cfg.Quota, m: make(map[netip.Addr]*address)}
 	for range min(2, max(1, runtime.GOMAXPROCS(0)/2)) {
 		h.flushers = append(h.flushers, newFlusher(h))
@@ -128,12 +130,14 @@ func (h *Host) Serve(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 		case now := <-tick.C:
+			h.hangUp(ctx, now)
 			h.sweep(now)
 		}
 	}
 	h.mu.Lock()
 	h.draining, h.stopping = true, true
 	h.mu.Unlock()
+	h.hangUp(ctx, time.Now())
 	for _, c := range h.all() {
 		c.kill()
 	}

@@ -59,13 +59,22 @@ func (e *echo) Sweep(time.Time) { e.mu.Lock(); e.swept++; e.mu.Unlock() }
 
 func (e *echo) Closed() { e.mu.Lock(); e.closed++; e.mu.Unlock() }
 
-// serve runs a Host over plain TCP, or with secure over TLS, and checks at the
-// end of the test that it leaves no goroutine.
-func serve(t *testing.T, cfg Config, secure bool) *scene {
+// way is how a scene's clients come in.
+type way string
+
+const (
+	overFront way = "front"
+	overHTTP  way = "http" // all through net/http
+	overTLS   way = "tls"
+)
+
+// serve runs a Host, and checks at the end of the test that it leaves no
+// goroutine.
+func serve(t *testing.T, cfg Config, over way) *scene {
 	t.Helper()
 	before := runtime.NumGoroutine()
 	s := &scene{t: t, host: NewHost(cfg)}
-	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) {
+	handler := http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) {
 		s.host.Upgrade(w, q, q.URL.Path == "/binary", func(c *Conn) Session {
 			e := &echo{c: c}
 			s.mu.Lock()
@@ -73,9 +82,14 @@ func serve(t *testing.T, cfg Config, secure bool) *scene {
 			s.mu.Unlock()
 			return e
 		})
-	}))
-	server.Listener = s.host.Listen(server.Listener)
-	if secure {
+	})
+	server := httptest.NewUnstartedServer(handler)
+	if over == overFront {
+		server.Listener = s.host.Front(server.Listener, handler)
+	} else {
+		server.Listener = s.host.Listen(server.Listener)
+	}
+	if over == overTLS {
 		server.StartTLS()
 		s.url = "wss" + strings.TrimPrefix(server.URL, "https")
 	} else {
@@ -188,13 +202,14 @@ func closedWith(t *testing.T, ws *websocket.Conn, code int) {
 	}
 }
 
-func overBoth(t *testing.T, cfg Config, f func(t *testing.T, s *scene)) {
-	t.Run("tcp", func(t *testing.T) { f(t, serve(t, cfg, false)) })
-	t.Run("tls", func(t *testing.T) { f(t, serve(t, cfg, true)) })
+func overAll(t *testing.T, cfg Config, f func(t *testing.T, s *scene)) {
+	for _, over := range []way{overFront, overHTTP, overTLS} {
+		t.Run(string(over), func(t *testing.T) { f(t, serve(t, cfg, over)) })
+	}
 }
 
 func TestMessagesOfAllSizes(t *testing.T) {
-	overBoth(t, Config{}, func(t *testing.T, s *scene) {
+	overAll(t, Config{}, func(t *testing.T, s *scene) {
 		ws := s.dial()
 		for _, n := range []int{0, 1, 125, 126, 127, 1000, readSize - 1, readSize, readSize + 1, 3 * readSize, maxMessage} {
 			want := strings.Repeat("é", n/2) + strings.Repeat("x", n%2)
@@ -207,7 +222,7 @@ func TestMessagesOfAllSizes(t *testing.T) {
 }
 
 func TestManyMessagesKeepTheirOrder(t *testing.T) {
-	overBoth(t, Config{AllowPrivate: true, Queue: 16 << 20}, func(t *testing.T, s *scene) {
+	overAll(t, Config{AllowPrivate: true, Queue: 16 << 20}, func(t *testing.T, s *scene) {
 		ws := s.dial()
 		const n = 3000
 		go func() {
@@ -226,7 +241,7 @@ func TestManyMessagesKeepTheirOrder(t *testing.T) {
 }
 
 func TestBinaryFrames(t *testing.T) {
-	s := serve(t, Config{}, false)
+	s := serve(t, Config{}, overFront)
 	s.url += "/binary"
 	ws := s.dial()
 	if err := ws.WriteMessage(websocket.BinaryMessage, []byte{0, 1, 2}); err != nil {
@@ -240,7 +255,7 @@ func TestBinaryFrames(t *testing.T) {
 // Of a message that is too large nothing is read into memory, and the next one
 // is heard. One that is much too large ends the connection.
 func TestOversized(t *testing.T) {
-	overBoth(t, Config{}, func(t *testing.T, s *scene) {
+	overAll(t, Config{}, func(t *testing.T, s *scene) {
 		ws := s.dial()
 		for _, n := range []int{maxMessage + 1, 300_000, hardLimit} {
 			say(t, ws, strings.Repeat("x", n))
@@ -258,7 +273,7 @@ func TestOversized(t *testing.T) {
 }
 
 func TestFragmentsMakeOneMessage(t *testing.T) {
-	overBoth(t, Config{}, func(t *testing.T, s *scene) {
+	overAll(t, Config{}, func(t *testing.T, s *scene) {
 		ws := s.dial()
 		raw := ws.NetConn()
 		// "ab" and "cd" in two frames, a ping between them; masked with zeros.
@@ -272,7 +287,7 @@ func TestFragmentsMakeOneMessage(t *testing.T) {
 }
 
 func TestPing(t *testing.T) {
-	overBoth(t, Config{}, func(t *testing.T, s *scene) {
+	overAll(t, Config{}, func(t *testing.T, s *scene) {
 		ws := s.dial()
 		pongs := make(chan string, 1)
 		ws.SetPongHandler(func(data string) error { pongs <- data; return nil })
@@ -288,7 +303,7 @@ func TestPing(t *testing.T) {
 }
 
 func TestCloseIsAnswered(t *testing.T) {
-	overBoth(t, Config{}, func(t *testing.T, s *scene) {
+	overAll(t, Config{}, func(t *testing.T, s *scene) {
 		ws := s.dial()
 		if err := ws.WriteControl(websocket.CloseMessage, websocket.FormatCloseMessage(websocket.CloseNormalClosure, "bye"), time.Time{}); err != nil {
 			t.Fatal(err)
@@ -299,7 +314,7 @@ func TestCloseIsAnswered(t *testing.T) {
 }
 
 func TestProtocolErrorsEndOneConnectionOnly(t *testing.T) {
-	overBoth(t, Config{}, func(t *testing.T, s *scene) {
+	overAll(t, Config{}, func(t *testing.T, s *scene) {
 		other := s.dial()
 		for _, frame := range []string{
 			"\x81\x01x",                                                // not masked
@@ -326,7 +341,7 @@ func TestProtocolErrorsEndOneConnectionOnly(t *testing.T) {
 
 // Half a frame holds nobody up, and ends when the host does.
 func TestHalfFrames(t *testing.T) {
-	overBoth(t, Config{AllowPrivate: true}, func(t *testing.T, s *scene) {
+	overAll(t, Config{AllowPrivate: true}, func(t *testing.T, s *scene) {
 		for _, half := range []string{"\x81", "\x81\xfe", "\x81\xfe\x10\x00\x00\x00\x00\x00abc", "\x01\x80\x00\x00\x00\x00"} {
 			for range 20 {
 				if _, err := s.dial().NetConn().Write([]byte(half)); err != nil {
@@ -341,7 +356,7 @@ func TestHalfFrames(t *testing.T) {
 }
 
 func TestDrain(t *testing.T) {
-	overBoth(t, Config{}, func(t *testing.T, s *scene) {
+	overAll(t, Config{}, func(t *testing.T, s *scene) {
 		clients := []*websocket.Conn{s.dial(), s.dial(), s.dial()}
 		done := make(chan struct{})
 		go func() {
@@ -359,7 +374,7 @@ func TestDrain(t *testing.T) {
 }
 
 func TestOrigins(t *testing.T) {
-	s := serve(t, Config{Origins: []string{"https://good.example"}}, false)
+	s := serve(t, Config{Origins: []string{"https://good.example"}}, overFront)
 	for origin, want := range map[string]bool{"https://good.example": true, "": true, "https://bad.example": false, "null": false} {
 		header := http.Header{}
 		if origin != "" {
@@ -392,7 +407,7 @@ func (s *scene) dialRaw() net.Conn {
 // Connections above an address's quota are closed at once, whether or not they
 // ever ask for something; when one goes there is room again.
 func TestConnectionFlood(t *testing.T) {
-	overBoth(t, Config{Quota: Quota{AddressConns: 5}}, func(t *testing.T, s *scene) {
+	overAll(t, Config{Quota: Quota{AddressConns: 5}}, func(t *testing.T, s *scene) {
 		first := s.dial()
 		var rest []net.Conn
 		for range 4 {
@@ -420,7 +435,7 @@ func TestConnectionFlood(t *testing.T) {
 }
 
 func TestQuotaIsOfOneAddressAndNotOnLoopback(t *testing.T) {
-	s := serve(t, Config{Quota: Quota{AddressConns: 2}, AllowPrivate: true}, false)
+	s := serve(t, Config{Quota: Quota{AddressConns: 2}, AllowPrivate: true}, overFront)
 	for range 5 {
 		s.dial()
 	}
@@ -448,7 +463,7 @@ func TestTrustedProxy(t *testing.T) {
 	s := serve(t, Config{
 		Quota:          Quota{AddressConns: 1},
 		TrustedProxies: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("10.0.0.0/8")},
-	}, false)
+	}, overFront)
 	from := func(list string) http.Header { return http.Header{"X-Forwarded-For": {list}} }
 	// What is left of the last address that no proxy of ours has is hearsay.
 	for i, step := range []struct {
@@ -478,7 +493,7 @@ func TestTrustedProxy(t *testing.T) {
 }
 
 func TestMessageRate(t *testing.T) {
-	overBoth(t, Config{Quota: Quota{Messages: 1, MessageBurst: 10}}, func(t *testing.T, s *scene) {
+	overAll(t, Config{Quota: Quota{Messages: 1, MessageBurst: 10}}, func(t *testing.T, s *scene) {
 		ws, other := s.dial(), s.dial()
 		for range 11 {
 			say(t, ws, "x")
@@ -498,7 +513,7 @@ func TestMessageRate(t *testing.T) {
 }
 
 func TestByteRate(t *testing.T) {
-	overBoth(t, Config{Quota: Quota{Bytes: 1, ByteBurst: 50_000}}, func(t *testing.T, s *scene) {
+	overAll(t, Config{Quota: Quota{Bytes: 1, ByteBurst: 50_000}}, func(t *testing.T, s *scene) {
 		ws := s.dial()
 		big := strings.Repeat("x", 10_000)
 		go func() {
@@ -530,7 +545,7 @@ func hear1(ws *websocket.Conn) string {
 }
 
 func TestAddressRates(t *testing.T) {
-	s := serve(t, Config{Quota: Quota{AddressMessages: 1, AddressMessageBurst: 10}}, false)
+	s := serve(t, Config{Quota: Quota{AddressMessages: 1, AddressMessageBurst: 10}}, overFront)
 	one, two := s.dial(), s.dial()
 	for range 5 {
 		say(t, one, "x")
@@ -545,7 +560,7 @@ func TestAddressRates(t *testing.T) {
 }
 
 func TestMemberQuota(t *testing.T) {
-	s := serve(t, Config{Quota: Quota{Members: 2, AddressMembers: 3}}, false)
+	s := serve(t, Config{Quota: Quota{Members: 2, AddressMembers: 3}}, overFront)
 	s.dial()
 	one := s.session().c
 	s.dial()

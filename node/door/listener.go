@@ -56,11 +56,13 @@ type hotConn struct {
 	slot *address // nil: not counted
 	done atomic.Bool
 
+	// Set by prime, which is called before there is a second goroutine.
+	raw  syscall.RawConn
+	fill func(fd uintptr) bool // hc.readOnce, made once
+
 	// Set by Upgrade before the reader starts.
 	conn *Conn // counts what is read
 	hot  bool
-	raw  syscall.RawConn
-	fill func(fd uintptr) bool // hc.readOnce, made once
 
 	// Owned by the reader.
 	in       *buffer // nil when there is nothing
@@ -73,6 +75,9 @@ type hotConn struct {
 // Read is called by one goroutine.
 func (hc *hotConn) Read(p []byte) (int, error) {
 	if !hc.hot {
+		if hc.in != nil { // from before net/http took over
+			return hc.take(p, hc.end-hc.pos), nil
+		}
 		n, err := hc.TCPConn.Read(p)
 		if hc.conn != nil && !hc.conn.countBytes(n) {
 			return n, errTooFast
@@ -85,13 +90,19 @@ func (hc *hotConn) Read(p []byte) (int, error) {
 	if hc.in == nil {
 		return 0, hc.err
 	}
-	n := copy(p, hc.in.b[hc.pos:hc.end][:hc.inFrame()])
+	n := hc.take(p, hc.inFrame())
 	hc.left -= n
+	return n, nil
+}
+
+// take copies at most most of what there is.
+func (hc *hotConn) take(p []byte, most int) int {
+	n := copy(p, hc.in.b[hc.pos:hc.end][:most])
 	if hc.pos += n; hc.pos == hc.end {
 		readBuffers.Put(hc.in)
 		hc.in = nil
 	}
-	return n, nil
+	return n
 }
 
 // await waits until there is something to read, and reads it. After it either
@@ -103,7 +114,7 @@ func (hc *hotConn) await() {
 	if err := hc.raw.Read(hc.fill); err != nil {
 		hc.err = err
 	}
-	if hc.err == nil && !hc.conn.countBytes(hc.end) {
+	if hc.err == nil && hc.conn != nil && !hc.conn.countBytes(hc.end) {
 		hc.err = errTooFast
 		readBuffers.Put(hc.in)
 		hc.in = nil

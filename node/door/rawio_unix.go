@@ -8,15 +8,26 @@ import (
 	"syscall"
 )
 
-// heat makes hc read and write through the runtime's poller itself. It reports
-// false where that is not possible.
-func (hc *hotConn) heat() bool {
+// canHeat says whether prime works on this system.
+const canHeat = true
+
+// prime makes hc able to read and write through the runtime's poller itself.
+// It reports false when the connection is closed.
+func (hc *hotConn) prime() bool {
+	if hc.raw != nil {
+		return true
+	}
 	raw, err := hc.SyscallConn()
 	if err != nil {
 		return false
 	}
-	hc.raw, hc.fill, hc.hot = raw, hc.readOnce, true
+	hc.raw, hc.fill = raw, hc.readOnce
 	return true
+}
+
+// tooManyFiles says whether an Accept failed for want of descriptors.
+func tooManyFiles(err error) bool {
+	return errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) || errors.Is(err, syscall.ECONNABORTED)
 }
 
 // readOnce is called when there may be something to read, and reports false to

@@ -11,33 +11,39 @@ import (
 	"github.com/peerservers/peerserver/protocol"
 )
 
-// run is the goroutine of a client. That of a hot connection only waits.
-func (c *Conn) run() {
+// serve is the goroutine of a client that net/http made known.
+func (c *Conn) serve() {
 	defer c.host.readers.Done()
+	c.run()
+}
+
+// run reads and handles what the client sends. For a hot connection it only
+// waits and lets workers do the rest.
+func (c *Conn) run() {
 	if c.hot == nil {
 		for c.step() {
 		}
 		c.end()
 		return
 	}
+	work := c.readAll // one closure for all of its messages
 	for {
 		c.hot.await()
-		if !c.host.workers.handle(c) {
+		if c.host.workers.handle(work) != goesOn {
 			return
 		}
 	}
 }
 
-// readAll is what a worker does: it reads and handles all that has come, and
-// reports whether the connection lives on.
-func (c *Conn) readAll() bool {
+// readAll is what a worker does: it reads and handles all that has come.
+func (c *Conn) readAll() outcome {
 	for c.step() {
 		if c.hot.in == nil {
-			return true
+			return goesOn
 		}
 	}
 	c.end()
-	return false
+	return hasEnded
 }
 
 func (c *Conn) end() {

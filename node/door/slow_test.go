@@ -63,7 +63,7 @@ func (s *scene) dialDeaf() (*websocket.Conn, *Conn) {
 // A client that does not read loses offers, and only its own; when it reads
 // again it gets what was kept, in order, and lives on.
 func TestSlowClientLosesItsOffers(t *testing.T) {
-	overBoth(t, small, func(t *testing.T, s *scene) {
+	overAll(t, small, func(t *testing.T, s *scene) {
 		ws, deaf := s.dialDeaf()
 		other := s.dial()
 		quick := s.session().c
@@ -116,7 +116,7 @@ func TestSlowClientLosesItsOffers(t *testing.T) {
 // A client that does not even take what is owed to it is closed with 1013, and
 // told so when it reads at last.
 func TestTooSlowClientIsClosed(t *testing.T) {
-	overBoth(t, small, func(t *testing.T, s *scene) {
+	overAll(t, small, func(t *testing.T, s *scene) {
 		ws, deaf := s.dialDeaf()
 		n := 0
 		for ; ; n++ {
@@ -146,7 +146,7 @@ func TestTooSlowClientIsClosed(t *testing.T) {
 
 // A client that takes nothing at all is given up.
 func TestDeadClientIsGivenUp(t *testing.T) {
-	overBoth(t, Config{AllowPrivate: true, WriteTimeout: 50 * time.Millisecond}, func(t *testing.T, s *scene) {
+	overAll(t, Config{AllowPrivate: true, WriteTimeout: 50 * time.Millisecond}, func(t *testing.T, s *scene) {
 		_, deaf := s.dialDeaf()
 		for offer(deaf, 1000) {
 		}
@@ -156,7 +156,7 @@ func TestDeadClientIsGivenUp(t *testing.T) {
 
 // Pings are answered, but not for one who does not take the answers.
 func TestPingFlood(t *testing.T) {
-	overBoth(t, Config{AllowPrivate: true, Queue: 20 << 10}, func(t *testing.T, s *scene) {
+	overAll(t, Config{AllowPrivate: true, Queue: 20 << 10}, func(t *testing.T, s *scene) {
 		ws, deaf := s.dialDeaf()
 		ping := []byte("\x89\xfd\x00\x00\x00\x00" + strings.Repeat("p", 125))
 		for {
@@ -178,7 +178,7 @@ func TestPingFlood(t *testing.T) {
 // Clients come, are written to and go at the same time: nothing is written to
 // the wrong one, and nothing races.
 func TestCloseWhileWriting(t *testing.T) {
-	overBoth(t, Config{AllowPrivate: true}, func(t *testing.T, s *scene) {
+	overAll(t, Config{AllowPrivate: true}, func(t *testing.T, s *scene) {
 		done := make(chan struct{})
 		stop := make(chan struct{})
 		go func() {

@@ -1,6 +1,7 @@
 package door
 
 import (
+	"net"
 	"net/http"
 	"net/netip"
 	"strings"
@@ -13,6 +14,19 @@ import (
 // writePool is what gorilla asks for when it has something to write; on a hot
 // connection that is only control frames, which do not use it.
 var writePool sync.Pool
+
+// tcpUpgrader and tlsUpgrader upgrade connections. The answer to the upgrade always fits
+// the empty send buffer of a new connection; under TLS there is more to write.
+var (
+	tcpUpgrader = websocket.Upgrader{
+		ReadBufferSize: 128, WriteBufferSize: 512, WriteBufferPool: &writePool,
+		CheckOrigin: func(*http.Request) bool { return true }, // Host has looked
+	}
+	tlsUpgrader = websocket.Upgrader{
+		HandshakeTimeout: 10 * time.Second, ReadBufferSize: 128, WriteBufferSize: 512, WriteBufferPool: &writePool,
+		CheckOrigin: func(*http.Request) bool { return true },
+	}
+)
 
 // Upgrade makes a WebSocket of a request, or answers it with an error. open
 // makes the session; the Conn is ready to write to, and the session gets its
@@ -45,9 +59,9 @@ func (h *Host) Upgrade(w http.ResponseWriter, q *http.Request, binary bool, open
 			return
 		}
 	}
-	u := websocket.Upgrader{
-		HandshakeTimeout: 10 * time.Second, ReadBufferSize: 128, WriteBufferSize: 512, WriteBufferPool: &writePool,
-		CheckOrigin: func(*http.Request) bool { return true },
+	u := &tlsUpgrader
+	if q.TLS == nil {
+		u = &tcpUpgrader
 	}
 	ws, err := u.Upgrade(w, q, nil)
 	if err != nil {
@@ -62,10 +76,14 @@ func (h *Host) Upgrade(w http.ResponseWriter, q *http.Request, binary bool, open
 		c.kill()
 		return
 	}
+	if w, ok := w.(*answer); ok { // there is a goroutine, which goes on
+		w.upgraded = true
+		return
+	}
 	running = true
 	// A goroutine of its own: the one of net/http holds the request and its
 	// buffers for as long as it runs.
-	go c.run()
+	go c.serve()
 }
 
 // takeForwarded counts the client that a trusted proxy speaks for.
@@ -109,7 +127,8 @@ func (c *Conn) attach(ws *websocket.Conn) {
 			c.slot = hc.slot
 		}
 		hc.conn = c
-		if net, ok := c.nc.(*hotConn); ok && net.heat() {
+		if c.nc == net.Conn(hc) && hc.prime() {
+			hc.hot = true
 			c.hot = hc
 		}
 	}

@@ -19,18 +19,17 @@ type workers struct {
 }
 
 type worker struct {
-	in   chan *Conn // nil: end
-	done chan bool  // whether the connection lives on
+	in  chan func() outcome // nil: end
+	out chan outcome
 }
 
-// handle lets a worker read and handle what a connection has, and reports
-// whether it lives on.
-func (ws *workers) handle(c *Conn) bool {
+// handle lets a worker do something and waits for what becomes of it.
+func (ws *workers) handle(f func() outcome) outcome {
 	w := ws.get()
-	w.in <- c
-	alive := <-w.done
+	w.in <- f
+	out := <-w.out
 	ws.put(w)
-	return alive
+	return out
 }
 
 func (ws *workers) get() *worker {
@@ -41,7 +40,7 @@ func (ws *workers) get() *worker {
 		ws.idle = ws.idle[:n-1]
 		return w
 	}
-	w := &worker{in: make(chan *Conn), done: make(chan bool)}
+	w := &worker{in: make(chan func() outcome), out: make(chan outcome)}
 	ws.all.Go(w.run)
 	return w
 }
@@ -72,10 +71,10 @@ func (ws *workers) end() {
 }
 
 func (w *worker) run() {
-	for c := range w.in {
-		if c == nil {
+	for f := range w.in {
+		if f == nil {
 			return
 		}
-		w.done <- c.readAll()
+		w.out <- f()
 	}
 }
