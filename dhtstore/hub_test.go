@@ -39,6 +39,26 @@ func (h *hub) listen(addr netip.AddrPort) *hubConn {
 	return c
 }
 
+// listenDual is a socket that has an address of each family, as one bound to
+// [::] has.
+func (h *hub) listenDual(v4, v6 netip.AddrPort) *hubConn {
+	c := h.listen(v4)
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	c.addr6 = v6
+	h.conns[v6] = c
+	return c
+}
+
+// inject sends a packet in the name of any address. Its answers are lost if
+// nobody listens there.
+func (h *hub) inject(from, to netip.AddrPort, packet []byte) {
+	h.mu.Lock()
+	c, delay := h.conns[to], h.delay
+	h.mu.Unlock()
+	h.deliver(c, from, packet, delay)
+}
+
 // setDelay is one way, for packets from now on.
 func (h *hub) setDelay(d time.Duration) {
 	h.mu.Lock()
@@ -61,43 +81,42 @@ func (h *hub) unplug(addr netip.AddrPort) {
 	delete(h.conns, addr)
 }
 
-func (h *hub) send(from *hubConn, to netip.AddrPort, packet []byte) {
+func (h *hub) send(c *hubConn, to netip.AddrPort, packet []byte) {
 	h.packets.Add(1)
 	h.bytes.Add(uint64(len(packet)))
+	from := c.addr
+	if to.Addr().Is6() && c.addr6.IsValid() {
+		from = c.addr6
+	}
 	h.mu.Lock()
-	delay, lose, plugged := h.delay, h.lose, h.conns[from.addr] == from
+	lose, delay, plugged, receiver := h.lose, h.delay, h.conns[from] == c, h.conns[to]
 	h.mu.Unlock()
-	if !plugged || lose != nil && lose(from.addr, to, packet) {
+	if plugged && (lose == nil || !lose(from, to, packet)) {
+		h.deliver(receiver, from, packet, delay)
+	}
+}
+
+func (h *hub) deliver(to *hubConn, from netip.AddrPort, packet []byte, delay time.Duration) {
+	if to == nil {
 		return
 	}
-	p := hubPacket{append([]byte(nil), packet...), from.addr}
-	deliver := func() {
-		h.mu.Lock()
-		c := h.conns[to]
-		h.mu.Unlock()
-		if c != nil {
-			select {
-			case c.in <- p:
-			default:
-			}
-		}
+	select {
+	case to.in <- hubPacket{append([]byte(nil), packet...), from, time.Now().Add(delay)}:
+	default:
 	}
-	if delay == 0 {
-		deliver()
-		return
-	}
-	time.AfterFunc(delay, deliver)
 }
 
 type hubPacket struct {
 	bytes []byte
 	from  netip.AddrPort
+	at    time.Time // of its arrival
 }
 
 // hubConn is a net.PacketConn without deadlines.
 type hubConn struct {
 	hub    *hub
 	addr   netip.AddrPort
+	addr6  netip.AddrPort // of listenDual
 	in     chan hubPacket
 	once   sync.Once
 	closed chan struct{}
@@ -106,6 +125,15 @@ type hubConn struct {
 func (c *hubConn) ReadFrom(b []byte) (int, net.Addr, error) {
 	select {
 	case p := <-c.in:
+		// The reader waits, not a timer for each packet: with thousands of those in
+		// a bubble the race detector crashes (golang/go#78156).
+		if d := time.Until(p.at); d > 0 {
+			select {
+			case <-time.After(d):
+			case <-c.closed:
+				return 0, nil, net.ErrClosed
+			}
+		}
 		return copy(b, p.bytes), net.UDPAddrFromAddrPort(p.from), nil
 	case <-c.closed:
 		return 0, nil, net.ErrClosed
@@ -128,14 +156,22 @@ func (c *hubConn) Close() error {
 		close(c.closed)
 		c.hub.mu.Lock()
 		defer c.hub.mu.Unlock()
-		if c.hub.conns[c.addr] == c {
-			delete(c.hub.conns, c.addr)
+		for _, a := range []netip.AddrPort{c.addr, c.addr6} {
+			if c.hub.conns[a] == c {
+				delete(c.hub.conns, a)
+			}
 		}
 	})
 	return nil
 }
 
-func (c *hubConn) LocalAddr() net.Addr              { return net.UDPAddrFromAddrPort(c.addr) }
+func (c *hubConn) LocalAddr() net.Addr {
+	if c.addr6.IsValid() {
+		return &net.UDPAddr{IP: net.IPv6unspecified, Port: int(c.addr.Port())}
+	}
+	return net.UDPAddrFromAddrPort(c.addr)
+}
+
 func (c *hubConn) SetDeadline(time.Time) error      { return nil }
 func (c *hubConn) SetReadDeadline(time.Time) error  { return nil }
 func (c *hubConn) SetWriteDeadline(time.Time) error { return nil }

@@ -2,6 +2,7 @@ package dhtstore
 
 import (
 	"context"
+	"net"
 	"net/netip"
 	"testing"
 )
@@ -21,14 +22,19 @@ type testServer struct {
 	addr netip.AddrPort
 }
 
-// startServer runs a server on the hub until the test ends.
+// startServer runs a private server on the hub until the test ends.
 func startServer(t *testing.T, h *hub, bootstrap ...*testServer) *testServer {
 	t.Helper()
-	conn := h.listen(netip.AddrPort{})
-	cfg := serverConfig{Conn: conn, Private: true}
+	cfg := serverConfig{Conn: h.listen(netip.AddrPort{}), Private: true}
 	for _, b := range bootstrap {
 		cfg.Bootstrap = append(cfg.Bootstrap, b.addr.String())
 	}
+	return runServer(t, cfg)
+}
+
+// runServer runs a server until the test ends.
+func runServer(t *testing.T, cfg serverConfig) *testServer {
+	t.Helper()
 	s, err := newServer(cfg)
 	if err != nil {
 		t.Fatal(err)
@@ -42,5 +48,5 @@ func startServer(t *testing.T, h *hub, bootstrap ...*testServer) *testServer {
 			t.Errorf("serve: %v", err)
 		}
 	})
-	return &testServer{s, conn.addr}
+	return &testServer{s, cfg.Conn.LocalAddr().(*net.UDPAddr).AddrPort()}
 }
