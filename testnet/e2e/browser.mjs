@@ -27,14 +27,15 @@ const FLAGS = [
 ];
 
 /** Starts one Chromium and the server of its pages. Close it in `after`. */
-export async function openBrowser({ flags = [] } = {}) {
+export async function openBrowser() {
+  if (!process.env.E2E_CHROMIUM) throw new Error('E2E_CHROMIUM names no browser; start the suites with run.mjs');
   const site = await servePages();
   let browser;
   try {
     browser = await chromium.launch({
       executablePath: process.env.E2E_CHROMIUM,
       headless: true,
-      args: [...FLAGS, ...flags],
+      args: FLAGS,
     });
   } catch (err) {
     await site.close();
