@@ -1,0 +1,512 @@
+package dhtstore
+
+import (
+	"bytes"
+	"crypto/ed25519"
+	"errors"
+	"fmt"
+	"maps"
+	"net"
+	"net/netip"
+	"os"
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/anacrolix/dht/v2"
+	"github.com/anacrolix/dht/v2/bep44"
+	"github.com/anacrolix/dht/v2/exts/getput"
+	"github.com/anacrolix/dht/v2/krpc"
+	peer_store "github.com/anacrolix/dht/v2/peer-store"
+	"github.com/anacrolix/log"
+	"golang.org/x/time/rate"
+)
+
+// What is wrong with the library, row by row of the table that the responder
+// was made after, and here shown to be right. "library" subtests show the
+// defect itself, where a test can: if one of them fails, the library has been
+// repaired, and what we do instead may have become needless.
+
+// TestRow1 is the one packet that kills a process: announce_peer or put
+// without arguments.
+func TestRow1(t *testing.T) {
+	t.Run("library", func(t *testing.T) { dies(t, "announce") })
+	packets := []string{
+		"d1:q13:announce_peer1:t2:aa1:y1:qe", "d1:q3:put1:t2:aa1:y1:qe", "d1:q3:get1:t2:aa1:y1:qe",
+		"d1:q9:get_peers1:t2:aa1:y1:qe", "d1:q9:find_node1:t2:aa1:y1:qe", "d1:q4:ping1:t2:aa1:y1:qe",
+		"d1:ade1:q13:announce_peer1:t2:aa1:y1:qe", "d1:a0:1:q3:put1:t2:aa1:y1:qe", "d1:t2:aa1:y1:qe",
+	}
+	synctest.Test(t, func(t *testing.T) {
+		h := newHub()
+		s := startServer(t, h)
+		p := newProbe(h, s)
+		for _, packet := range packets {
+			if _, code := p.exchange(t, []byte(packet)); code != errProtocol {
+				t.Errorf("%s: error %d, want %d", packet, code, errProtocol)
+			}
+		}
+		p.stillAnswers(t)
+	})
+}
+
+// TestPanicsOfTheDecoder: the library's decoder panics on an address of less
+// than two bytes, and takes a length for granted.
+func TestPanicsOfTheDecoder(t *testing.T) {
+	t.Run("library", func(t *testing.T) { dies(t, "address") })
+	packets := []string{
+		"d2:ip0:1:t2:aa1:y1:re", "d1:rd2:id20:aaaaaaaaaaaaaaaaaaaa6:valuesl0:ee1:t2:aa1:y1:re",
+		"d1:rd2:id134217727:", "d1:eli1ee1:t2:aa1:y1:ee", "d1:rd2:id20:aaaaaaaaaaaaaaaaaaaa5:nodes3:abce1:t2:aa1:y1:re",
+		strings.Repeat("d1:a", 500), "d1:y" + strings.Repeat("l", 2000) + strings.Repeat("e", 2001),
+	}
+	synctest.Test(t, func(t *testing.T) {
+		h := newHub()
+		s := startServer(t, h)
+		answerer := newFake(h, func(q *query) []byte {
+			i := int(q.target[0])
+			if q.target != [20]byte{q.target[0]} || i >= len(packets) {
+				return nil // not the question below
+			}
+			body := packets[i]
+			return []byte(strings.Replace(body, "1:t2:aa", "1:t"+string(appendString(nil, q.t)), 1))
+		})
+		defer answerer.stop()
+		p := newProbe(h, s)
+		for i, packet := range packets {
+			p.exchange(t, []byte(packet))
+			if r, err := s.findNode(t.Context(), answerer.addr, [20]byte{byte(i)}); err == nil && len(r.Nodes) > 0 {
+				t.Errorf("%.40s: got %v", packet, r)
+			}
+		}
+		p.stillAnswers(t)
+	})
+}
+
+// TestRow2: an answer to get with a key but no sequence.
+func TestRow2(t *testing.T) {
+	t.Run("library", func(t *testing.T) { dies(t, "getput") })
+	synctest.Test(t, func(t *testing.T) {
+		h := newHub()
+		s := startServer(t, h)
+		it := testItem(1, 7)
+		whole := map[string]any{"k": it.Key[:], "seq": it.Seq, "sig": it.Sig[:], "v": bencoded(it.V), "token": "tok"}
+		for missing := range whole {
+			if missing == "token" {
+				continue
+			}
+			part := maps.Clone(whole)
+			delete(part, missing)
+			answerer := newFake(h, func(q *query) []byte { return replyBytes(q, part) })
+			r, err := s.get(t.Context(), answerer.addr, it.target(), 0)
+			answerer.stop()
+			if err != nil || r.Item != nil || r.Token != "tok" {
+				t.Errorf("without %s: got %+v, %v", missing, r, err)
+			}
+		}
+		answerer := newFake(h, func(q *query) []byte { return replyBytes(q, whole) })
+		defer answerer.stop()
+		r, err := s.get(t.Context(), answerer.addr, it.target(), 0)
+		if err != nil || r.Item == nil || string(r.Item.V) != string(it.V) || r.Item.Sig != it.Sig || r.Seq != 7 {
+			t.Errorf("whole: got %+v, %v", r, err)
+		}
+	})
+}
+
+// TestRows3And4: the answers to find_node and get are the nodes closest to
+// target, not to info_hash; 8 of them, sorted, whichever buckets they are in.
+func TestRows3And4(t *testing.T) {
+	t.Run("library", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			h := newHub()
+			asked := libraryServer(t, h, nil)
+			right := answersClosest(t, h, asked.addr, func() []node {
+				var all []node
+				for _, n := range asked.Nodes() {
+					all = append(all, node{n.ID, addrPort(n.Addr)})
+				}
+				return all
+			})
+			if right > 4 {
+				t.Errorf("%d of 40 answers were right", right)
+			}
+		})
+	})
+	synctest.Test(t, func(t *testing.T) {
+		h := newHub()
+		asked := startServer(t, h)
+		if right := answersClosest(t, h, asked.addr, asked.nodes); right != 40 {
+			t.Errorf("%d of 40 answers were right", right)
+		}
+	})
+}
+
+// answersClosest has 60 nodes ask s something, asks it for the nodes closest to
+// 20 targets, by find_node and by get, and counts the answers that were the
+// sorted 8 closest of those it knows.
+func answersClosest(t *testing.T, h *hub, to netip.AddrPort, known func() []node) (right int) {
+	t.Helper()
+	for range 60 {
+		f := newFake(h, func(q *query) []byte { return replyBytes(q, nil) })
+		defer f.stop()
+		p := &probe{h: h, conn: f.hubConn, to: to, id: f.id}
+		h.inject(p.conn.addr, to, p.query("ping", nil))
+		time.Sleep(time.Second)
+	}
+	time.Sleep(3 * time.Minute)
+	all := known()
+	if len(all) < 20 {
+		t.Fatalf("the node knows %d others", len(all))
+	}
+	p := &probe{h: h, conn: h.listen(netip.AddrPort{}), to: to}
+	for i := range 40 {
+		target := testItem(i, 1).target()
+		method := []string{"find_node", "get"}[i%2]
+		r, _ := p.exchange(t, p.query(method, map[string]any{"target": target[:]}))
+		slices.SortFunc(all, func(a, b node) int { return byDistance(a.ID, b.ID, target) })
+		var want []byte
+		for _, n := range all[:8] {
+			want = appendAddr(append(want, n.ID[:]...), n.Addr)
+		}
+		if got, _ := stringOf(r["nodes"]); bytes.Equal(got, want) {
+			right++
+		}
+		time.Sleep(time.Second)
+	}
+	return right
+}
+
+// TestRow5: cas is compared with the sequence of what is stored.
+func TestRow5(t *testing.T) {
+	t.Run("library", func(t *testing.T) {
+		stored := &bep44.Item{V: "a", Seq: 5}
+		if err := bep44.CheckIncoming(stored, &bep44.Item{V: "b", Seq: 6, Cas: 4}); err != nil {
+			t.Errorf("cas 4 on an item of seq 5 is refused: %v", err)
+		}
+	})
+	synctest.Test(t, func(t *testing.T) {
+		h := newHub()
+		p := newProbe(h, startServer(t, h))
+		for _, c := range []struct {
+			seq  int64
+			cas  any
+			code int
+		}{{5, nil, 0}, {6, 4, errCAS}, {6, 6, errCAS}, {6, 5, 0}, {7, nil, 0}, {8, 6, errCAS}, {8, 7, 0}, {9, 0, errCAS}} {
+			if code := p.put(t, testItem(1, c.seq), c.cas); code != c.code {
+				t.Errorf("seq %d, cas %v: %d, want %d", c.seq, c.cas, code, c.code)
+			}
+		}
+	})
+}
+
+// TestRow6: several ports of one address are several peers, and what comes out
+// is what went in.
+func TestRow6(t *testing.T) {
+	infohash := [20]byte{1, 2, 3}
+	t.Run("library", func(t *testing.T) {
+		var store peer_store.InMemory
+		ip := net.IPv4(10, 1, 2, 3).To4()
+		store.AddPeer(infohash, krpc.NodeAddr{IP: ip, Port: 1001})
+		store.AddPeer(infohash, krpc.NodeAddr{IP: ip, Port: 1002})
+		got := store.GetPeers(infohash)
+		if len(got) != 1 || len(got[0].IP) == net.IPv4len {
+			t.Errorf("got %v", got)
+		}
+	})
+	synctest.Test(t, func(t *testing.T) {
+		h := newHub()
+		p := newProbe(h, startServer(t, h))
+		for _, port := range []int{1001, 1002, 0} {
+			args := map[string]any{"info_hash": infohash[:], "port": port, "token": p.token(t, infohash)}
+			if port == 0 {
+				args["implied_port"] = 1
+			}
+			if _, code := p.exchange(t, p.query("announce_peer", args)); code != 0 {
+				t.Fatalf("error %d", code)
+			}
+		}
+		r, _ := p.exchange(t, p.query("get_peers", map[string]any{"info_hash": infohash[:]}))
+		got := map[netip.AddrPort]bool{}
+		for v := range itemsOf(r["values"]) {
+			s, _ := stringOf(v)
+			a, _ := parseAddr(s, false)
+			got[a] = true
+		}
+		ip := p.conn.addr.Addr()
+		want := map[netip.AddrPort]bool{netip.AddrPortFrom(ip, 1001): true, netip.AddrPortFrom(ip, 1002): true, p.conn.addr: true}
+		if !maps.Equal(got, want) {
+			t.Errorf("got %v, want %v", got, want)
+		}
+	})
+}
+
+// TestRow7: get_peers always comes with a token.
+func TestRow7(t *testing.T) {
+	ask := func(t *testing.T, p *probe) []byte {
+		r, _ := p.exchange(t, p.query("get_peers", map[string]any{"info_hash": make([]byte, 20)}))
+		return r["token"]
+	}
+	synctest.Test(t, func(t *testing.T) {
+		h := newHub()
+		if token := ask(t, &probe{h: h, to: libraryServer(t, h, nil).addr, conn: h.listen(netip.AddrPort{})}); token != nil {
+			t.Errorf("library: got token %q", token)
+		}
+		if token := ask(t, newProbe(h, startServer(t, h))); token == nil {
+			t.Error("got no token")
+		}
+	})
+}
+
+// TestRow8: a node is asked for nodes of its own family only, and one that
+// lists itself and others as v4-mapped addresses too is not counted twice.
+func TestRow8(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHub()
+		s := startServer(t, h)
+		var wanted []byte
+		friend := node{[20]byte{7}, netip.MustParseAddrPort("10.200.0.1:6881")}
+		answerer := newFake(h, func(q *query) []byte {
+			wanted = q.args
+			mapped := netip.AddrPortFrom(netip.AddrFrom16(friend.Addr.Addr().As16()), friend.Addr.Port())
+			n4, n6 := appendAddr(friend.ID[:], friend.Addr), appendAddr(friend.ID[:], mapped)
+			return replyBytes(q, map[string]any{"nodes": append(n4, n4...), "nodes6": append(n6, n6...), "token": "t"})
+		})
+		defer answerer.stop()
+		r, err := s.get(t.Context(), answerer.addr, [20]byte{}, 0)
+		if err != nil || !slices.Equal(r.Nodes, []node{friend}) {
+			t.Errorf("got %+v, %v", r, err)
+		}
+		if !bytes.Contains(wanted, []byte("4:wantl2:n4e")) {
+			t.Errorf("asked %q", wanted)
+		}
+	})
+}
+
+// dies runs TestDeath in a process of its own, and wants that to panic.
+func dies(t *testing.T, how string) {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestDeath$")
+	cmd.Env = append(os.Environ(), "DHTSTORE_DEATH="+how)
+	out, err := cmd.CombinedOutput()
+	var exit *exec.ExitError
+	if !errors.As(err, &exit) || !bytes.Contains(out, []byte("panic:")) {
+		t.Errorf("the library survives: %v\n%s", err, out)
+	}
+}
+
+// TestDeath does what the library does not survive; dies runs it.
+func TestDeath(t *testing.T) {
+	how := os.Getenv("DHTSTORE_DEATH")
+	if how == "" {
+		t.Skip("is run by other tests, in a process of its own")
+	}
+	h := newHub()
+	s := libraryServer(t, h, nil)
+	switch how {
+	case "announce":
+		h.inject(netip.MustParseAddrPort("10.9.9.9:1"), s.addr, []byte("d1:q13:announce_peer1:t2:aa1:y1:qe"))
+	case "address":
+		h.inject(netip.MustParseAddrPort("10.9.9.9:1"), s.addr, []byte("d2:ip0:1:t2:aa1:y1:re"))
+	case "socket":
+		s = libraryOn(t, &failingConn{PacketConn: h.listen(netip.AddrPort{})}, nil)
+	case "getput":
+		it := testItem(1, 1)
+		f := newFake(h, func(q *query) []byte {
+			return replyBytes(q, map[string]any{"k": it.Key[:], "sig": it.Sig[:], "v": bencoded(it.V), "token": "t"})
+		})
+		if err := s.AddNode(libNode(node{f.id, f.addr})); err != nil {
+			t.Fatal(err)
+		}
+		_, _, err := getput.Get(t.Context(), it.target(), s.Server, nil, it.Salt)
+		t.Log(err)
+	}
+	time.Sleep(time.Second)
+	s.Close()
+}
+
+// foreign is a server of the library's, as it is without us.
+type foreign struct {
+	*dht.Server
+	addr netip.AddrPort
+}
+
+func libraryServer(t *testing.T, h *hub, change func(*dht.ServerConfig)) *foreign {
+	t.Helper()
+	return libraryOn(t, h.listen(netip.AddrPort{}), change)
+}
+
+func libraryOn(t *testing.T, conn net.PacketConn, change func(*dht.ServerConfig)) *foreign {
+	t.Helper()
+	cfg := dht.NewDefaultServerConfig()
+	cfg.Conn, cfg.StartingNodes, cfg.SendLimiter = conn, nil, rate.NewLimiter(1000, 1000)
+	cfg.Logger = log.NewLogger("dht").FilterLevel(log.Critical)
+	if change != nil {
+		change(cfg)
+	}
+	s, err := dht.NewServer(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(s.Close)
+	return &foreign{s, conn.LocalAddr().(*net.UDPAddr).AddrPort()}
+}
+
+// probe speaks KRPC by hand.
+type probe struct {
+	h    *hub
+	conn *hubConn
+	to   netip.AddrPort
+	id   [20]byte
+	n    int
+}
+
+func newProbe(h *hub, s *testServer) *probe {
+	return &probe{h: h, conn: h.listen(netip.AddrPort{}), to: s.addr, id: [20]byte{'p', 'r', 'o', 'b', 'e'}}
+}
+
+// query writes a query. Arguments are strings, byte strings, ints, or bencoded.
+func (p *probe) query(method string, args map[string]any) []byte {
+	p.n++
+	all := map[string]any{"id": p.id[:]}
+	maps.Copy(all, args)
+	b := append(appendString([]byte{'d'}, "a"), dict(all)...)
+	b = appendEntry(b, "q", method)
+	b = appendEntry(b, "t", fmt.Sprintf("t%d", p.n))
+	return append(appendEntry(b, "y", "q"), 'e')
+}
+
+// exchange sends a packet and reads one, at once or within 2 s. It returns what
+// that answers, or its error code, or -1 if there is none.
+func (p *probe) exchange(t *testing.T, packet []byte) (r map[string][]byte, code int) {
+	t.Helper()
+	_, raw := p.raw(packet)
+	if raw == nil {
+		return nil, -1
+	}
+	m, ok := parsePacket(raw)
+	if !ok || len(raw) > maxReply {
+		t.Errorf("not a packet: %q", raw)
+		return nil, -1
+	}
+	if m.kind == 'e' {
+		return nil, parseRefusal(m.args).Code
+	}
+	if m.kind != 'r' || !canonical(raw) {
+		t.Errorf("not an answer: %q", raw)
+		return nil, -1
+	}
+	return maps.Collect(entriesOf(m.args)), 0
+}
+
+func (p *probe) raw(packet []byte) (from netip.AddrPort, raw []byte) {
+	if _, err := p.conn.WriteTo(packet, net.UDPAddrFromAddrPort(p.to)); err != nil {
+		return from, nil
+	}
+	for {
+		select {
+		case m := <-p.conn.in:
+			if parsed, ok := parsePacket(m.bytes); ok && parsed.kind != 'q' {
+				return m.from, m.bytes
+			}
+		case <-time.After(2 * time.Second):
+			return from, nil
+		}
+	}
+}
+
+func (p *probe) stillAnswers(t *testing.T) {
+	t.Helper()
+	other := &probe{h: p.h, conn: p.h.listen(netip.AddrPort{}), to: p.to}
+	if r, code := other.exchange(t, other.query("ping", nil)); code != 0 || len(r["id"]) != 23 {
+		t.Errorf("ping: got %v, error %d", r, code)
+	}
+}
+
+// token is a fresh one.
+func (p *probe) token(t *testing.T, target [20]byte) string {
+	t.Helper()
+	r, _ := p.exchange(t, p.query("get", map[string]any{"target": target[:]}))
+	token, _ := stringOf(r["token"])
+	return string(token)
+}
+
+// put stores an item, and returns the error code.
+func (p *probe) put(t *testing.T, it *item, cas any) int {
+	t.Helper()
+	args := map[string]any{
+		"k": it.Key[:], "salt": it.Salt, "seq": it.Seq, "sig": it.Sig[:], "v": bencoded(it.V), "token": p.token(t, it.target()),
+	}
+	if cas != nil {
+		args["cas"] = cas
+	}
+	_, code := p.exchange(t, p.query("put", args))
+	return code
+}
+
+// fake is a node that answers what it likes.
+type fake struct {
+	*hubConn
+	id   [20]byte
+	done chan struct{}
+}
+
+func newFake(h *hub, answer func(*query) []byte) *fake {
+	f := &fake{hubConn: h.listen(netip.AddrPort{}), done: make(chan struct{})}
+	copy(f.id[:], ed25519.PublicKey(testKey(int(f.addr.Addr().As4()[3])<<8 + int(f.addr.Addr().As4()[2])).Public().(ed25519.PublicKey)))
+	go func() {
+		defer close(f.done)
+		buf := make([]byte, 4096)
+		for {
+			n, from, err := f.ReadFrom(buf)
+			if err != nil {
+				return
+			}
+			p, ok := parsePacket(buf[:n])
+			if !ok || p.kind != 'q' {
+				continue
+			}
+			q := &query{packet: p}
+			q.parseArgs()
+			q.id = f.id
+			if b := answer(q); b != nil {
+				_, _ = f.WriteTo(b, from)
+			}
+		}
+	}()
+	return f
+}
+
+func (f *fake) stop() {
+	_ = f.Close()
+	<-f.done
+}
+
+// replyBytes answers a query; q.id is the answerer's.
+func replyBytes(q *query, fields map[string]any) []byte {
+	all := map[string]any{"id": q.id[:]}
+	maps.Copy(all, fields)
+	b := appendRaw([]byte{'d'}, "r", dict(all))
+	b = appendEntry(b, "t", q.t)
+	return append(appendEntry(b, "y", "r"), 'e')
+}
+
+func dict(all map[string]any) []byte {
+	b := []byte{'d'}
+	for _, key := range slices.Sorted(maps.Keys(all)) {
+		b = appendString(b, key)
+		switch v := all[key].(type) {
+		case string:
+			b = appendString(b, v)
+		case []byte:
+			b = appendString(b, v)
+		case bencoded:
+			b = append(b, v...)
+		case int:
+			b = appendInt(b, int64(v))
+		case int64:
+			b = appendInt(b, v)
+		}
+	}
+	return append(b, 'e')
+}
