@@ -34,7 +34,7 @@ func (l *link) attach(w *wire) bool {
 	}
 	w.since, w.lastRead, w.lastSent = now, now, now
 	l.next = 0
-	l.drainUntil = 0
+	l.drainUntil, l.idleUntil = 0, 0
 	w.looseFrame(&protocol.Frame{Body: &protocol.Frame_Resume{Resume: &protocol.Resume{
 		Epoch: l.epoch, PeerEpoch: l.peerEpoch, Seen: l.seen,
 	}}})
@@ -164,7 +164,9 @@ func (l *link) onBye(f *protocol.Bye) {
 	switch f.Code {
 	case protocol.Bye_CODE_DRAIN:
 		l.drainUntil = now + max(min(fromMillis(f.Drain), ns(time.Minute)), ns(time.Second))
-	case protocol.Bye_CODE_IDLE, protocol.Bye_CODE_FULL:
+	case protocol.Bye_CODE_IDLE:
+		l.idleUntil = now.add(protocol.LinkLinger)
+	case protocol.Bye_CODE_FULL:
 		l.drainUntil = now.add(protocol.LinkLinger)
 	}
 }

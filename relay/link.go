@@ -46,6 +46,7 @@ type link struct {
 	lost       bool    // the members behind it have left
 	idleAt     instant // since when nothing is shared; -1 while something is
 	drainUntil instant // the other node said goodbye: not redialled before
+	idleUntil  instant // it ended for want of anything shared: not dialled for the mesh before
 	keysSince  instant // records it handed over, by hour
 	keys       int
 }

@@ -111,12 +111,16 @@ func (r *Relay) redial(l *link, now instant) {
 
 // consider dials a node unless there is a link, a dial under way, or no reason.
 func (r *Relay) consider(id protocol.NodeID) {
-	if r.cfg.Dialer == nil || !r.reason(id) {
+	if r.cfg.Dialer == nil {
+		return
+	}
+	app, mesh := r.reason(id)
+	if !app && !mesh {
 		return
 	}
 	r.mu.Lock()
 	n := r.mesh.nodes[id]
-	if n == nil || n.dials || r.mesh.dialling >= maxDialling || r.linkLive(id) {
+	if n == nil || n.dials || r.mesh.dialling >= maxDialling || r.linkLive(id, app) {
 		r.mu.Unlock()
 		return
 	}
@@ -142,24 +146,25 @@ func (r *Relay) dialled(n *node) {
 	r.mu.Unlock()
 }
 
-// linkLive is called with mu held.
-func (r *Relay) linkLive(id protocol.NodeID) bool {
+// linkLive says that a node is not to be dialled now: there is a link, or it
+// ended on purpose, or there are too many. Called with mu held.
+func (r *Relay) linkLive(id protocol.NodeID, app bool) bool {
 	l := r.links[id]
 	if l == nil {
 		return len(r.links) >= protocol.MaxLinks
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.w != nil || r.now() < l.drainUntil
+	now := r.now()
+	return l.w != nil || now < l.drainUntil || (!app && now < l.idleUntil)
 }
 
-// reason says whether a node is worth a link: one for each app up to the limit,
-// and a few for the mesh.
-func (r *Relay) reason(id protocol.NodeID) bool {
+// reason says whether a node is worth a link, for an app that has room for one
+// more, or for the mesh, which wants a few.
+func (r *Relay) reason(id protocol.NodeID) (app, mesh bool) {
 	r.mu.Lock()
 	n := r.mesh.nodes[id]
 	var apps []*swarm
-	mesh := false
 	if n != nil {
 		for app := range n.apps {
 			if s := r.swarms[app]; s != nil {
@@ -175,10 +180,10 @@ func (r *Relay) reason(id protocol.NodeID) bool {
 		room := len(s.members) > 0 && len(s.remotes) < protocol.MaxAppLinks
 		s.mu.Unlock()
 		if room {
-			return true
+			return true, mesh
 		}
 	}
-	return mesh && links < protocol.MeshLinks
+	return false, mesh && links < protocol.MeshLinks
 }
 
 // dialable picks a URL of the node that the policy lets us dial now. Called

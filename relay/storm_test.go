@@ -3,6 +3,7 @@ package relay
 import (
 	"fmt"
 	"math/rand/v2"
+	"sync"
 	"testing"
 	"time"
 
@@ -24,10 +25,12 @@ func TestStorm(t *testing.T) {
 func storm(sc *scene, rnd *rand.Rand) {
 	all := func(j *Joining) { j.Subscriber, j.Present, j.WantsPresence = true, true, true }
 	sc.net.setDelay(time.Duration(rnd.IntN(40)) * time.Millisecond)
-	messages := 0
+	var faults sync.Mutex // the links' goroutines share what follows
+	dice := rand.New(rand.NewPCG(rnd.Uint64(), 1))
 	sc.net.hook(func(_, _ string, _ int, _ []byte) action {
-		messages++
-		switch rnd.IntN(60) {
+		faults.Lock()
+		defer faults.Unlock()
+		switch dice.IntN(60) {
 		case 0:
 			return cutBefore
 		case 1:
@@ -101,7 +104,7 @@ func storm(sc *scene, rnd *rand.Rand) {
 			for _, nd := range sc.nodes {
 				for id, n := range nd.r.mesh.nodes {
 					ok, wait := nd.r.mesh.book.mayDial(n.record.URLs[0], time.Now())
-					sc.t.Logf("node %d knows %s %v apps %d dials %v dialling %d may %v %v reason %v", nd.i, id.Short(), n.record.URLs, len(n.apps), n.dials, nd.r.mesh.dialling, ok, wait, nd.r.reason(id))
+					sc.t.Logf("node %d knows %s %v apps %d dials %v dialling %d may %v %v", nd.i, id.Short(), n.record.URLs, len(n.apps), n.dials, nd.r.mesh.dialling, ok, wait)
 				}
 				for _, l := range nd.r.links {
 					sc.t.Logf("node %d: link up %v, %d remotes, seq %d seen %d out %d", nd.i, l.isUp(), len(l.remotes), l.seq, l.seen, len(l.out))

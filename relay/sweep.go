@@ -162,7 +162,7 @@ func (l *link) sweep(now instant) {
 		return
 	}
 	down := now - l.downAt
-	drained := l.drainUntil > 0
+	drained := l.drainUntil > 0 || l.idleUntil > 0
 	giveUp := !l.gaveUp && (drained || down >= ns(protocol.GiveUpOffers))
 	lose := !l.lost && down >= ns(protocol.GiveUpPresence)
 	forget := down >= ns(protocol.ResendFor) || (l.lost && len(l.out) == 0 && !l.wanted())
@@ -236,7 +236,7 @@ func (l *link) sweepIdle(w *wire, now instant) {
 	l.mu.Unlock()
 	if idle && l.r.upLinks() > protocol.MeshLinks {
 		l.mu.Lock()
-		l.drainUntil = now.add(protocol.LinkLinger)
+		l.idleUntil = now.add(protocol.LinkLinger)
 		l.mu.Unlock()
 		l.shut(protocol.Bye_CODE_IDLE, 0)
 	}
