@@ -64,7 +64,7 @@ func benchOffers(b *testing.B, nodes int) {
 		if err != nil {
 			b.Fatal(err)
 		}
-		running.Go(func() { r.Serve(ctx) }) //nolint:errcheck // nil
+		running.Go(func() { r.Serve(ctx) })
 		relays, finders = append(relays, r), append(finders, f)
 	}
 	if nodes == 2 {

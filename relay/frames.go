@@ -1,6 +1,8 @@
 package relay
 
 import (
+	"slices"
+
 	"google.golang.org/protobuf/proto"
 
 	"github.com/peerservers/peerserver/protocol"
@@ -166,12 +168,7 @@ func (s *swarm) anyBut(sc *scratch, id []byte) *Member {
 		if s.members[i].id == string(id) {
 			return false
 		}
-		for _, p := range sc.picked {
-			if p == i {
-				return false
-			}
-		}
-		return true
+		return !slices.Contains(sc.picked, i)
 	}
 	for range 8 {
 		if i := s.rnd.IntN(s.takers); ok(i) {

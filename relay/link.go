@@ -77,7 +77,7 @@ type outgoing struct {
 
 func (r *Relay) newLink(node protocol.NodeID) *link {
 	var b [8]byte
-	crand.Read(b[:]) //nolint:errcheck // never fails
+	crand.Read(b[:])
 	return &link{
 		r: r, node: node, epoch: binary.BigEndian.Uint64(b[:]) | 1,
 		remotes: make(map[uint32]*remote), published: make(map[uint32]uint64), idleAt: -1,

@@ -43,14 +43,15 @@ type Relay struct {
 	log     *slog.Logger
 	start   time.Time
 	hasher  maphash.Seed
-	handles chan struct{} // a slot for each handshake under way
+	handles chan struct{}              // a slot for each handshake under way
+	starts  chan func(context.Context) // what Serve is to run beside itself
 
 	heldBytes atomic.Int64
 	members   atomic.Int64
 	totals    totals
 
 	mu         sync.Mutex
-	ctx        context.Context // ends with Serve; set there
+	serving    bool
 	running    sync.WaitGroup
 	swarms     map[protocol.AppID]*swarm
 	links      map[protocol.NodeID]*link
@@ -109,6 +110,7 @@ func New(cfg Config) (*Relay, error) {
 		cfg: cfg, id: id, log: cfg.Log, start: time.Now(), hasher: maphash.MakeSeed(),
 		self:    protocol.NodeID(cfg.Key.Public().(ed25519.PublicKey)),
 		handles: make(chan struct{}, 128),
+		starts:  make(chan func(context.Context), 1024),
 		swarms:  make(map[protocol.AppID]*swarm),
 		links:   make(map[protocol.NodeID]*link),
 		scrapes: make(map[*scrape]struct{}),
@@ -130,7 +132,7 @@ func (r *Relay) random(app protocol.AppID) *mrand.Rand {
 		return mrand.New(mrand.NewPCG(r.cfg.Seed, binary.BigEndian.Uint64(app[:])))
 	}
 	var b [16]byte
-	rand.Read(b[:]) //nolint:errcheck // never fails
+	rand.Read(b[:])
 	return mrand.New(mrand.NewPCG(binary.BigEndian.Uint64(b[:]), binary.BigEndian.Uint64(b[8:])))
 }
 
@@ -138,7 +140,7 @@ func (r *Relay) random(app protocol.AppID) *mrand.Rand {
 // it started.
 func (r *Relay) Serve(ctx context.Context) error {
 	r.mu.Lock()
-	r.ctx = ctx
+	r.serving = true
 	r.mu.Unlock()
 	if r.cfg.Finder != nil {
 		r.cfg.Finder.Want(protocol.MeshApp, func(rec *protocol.Record) { r.found(protocol.MeshApp, rec) })
@@ -148,8 +150,10 @@ func (r *Relay) Serve(ctx context.Context) error {
 	for n := 0; ; n++ {
 		select {
 		case <-ctx.Done():
-			r.stop()
+			r.stop(ctx)
 			return nil
+		case f := <-r.starts:
+			r.running.Go(func() { f(ctx) })
 		case <-tick.C:
 			r.flushDirty()
 			r.sweepLinks()
@@ -162,22 +166,31 @@ func (r *Relay) Serve(ctx context.Context) error {
 	}
 }
 
-// goWhileServing starts f, which Serve waits for, unless the relay is not
-// serving.
+// goWhileServing has Serve run f, with its context, and wait for it. It reports
+// false when the relay ends or has too much to start.
 func (r *Relay) goWhileServing(f func(ctx context.Context)) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.closing || r.ctx == nil || r.ctx.Err() != nil {
+	if r.closing {
 		return false
 	}
-	ctx := r.ctx
-	r.running.Go(func() { f(ctx) })
-	return true
+	select {
+	case r.starts <- f:
+		return true
+	default:
+		return false
+	}
 }
 
-func (r *Relay) stop() {
+// stop ends all links and waits. What has not been started is run with the
+// context that has ended, so that it gives back what it holds.
+func (r *Relay) stop(ctx context.Context) {
 	r.mu.Lock()
 	r.closing = true
+	for len(r.starts) > 0 {
+		f := <-r.starts
+		r.running.Go(func() { f(ctx) })
+	}
 	links := r.allLinks()
 	r.mu.Unlock()
 	for _, l := range links {

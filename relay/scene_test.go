@@ -75,7 +75,7 @@ func (nd *tnode) run() {
 	nd.r = r
 	ctx, cancel := context.WithCancel(context.Background())
 	var done sync.WaitGroup
-	done.Go(func() { r.Serve(ctx) }) //nolint:errcheck // nil
+	done.Go(func() { r.Serve(ctx) })
 	unlisten := sc.net.listen(nd.url, func(c Conn) {
 		r.handles <- struct{}{}
 		r.accept(ctx, c)

@@ -38,7 +38,7 @@ func (r *Relay) Scrape(apps []protocol.AppID, done func([]Counts)) {
 		}
 	}
 	links := r.allLinks()
-	serving := r.ctx != nil && !r.closing && len(r.scrapes) < 1024
+	serving := r.serving && !r.closing && len(r.scrapes) < 1024
 	r.mu.Unlock()
 	if len(ask) == 0 || len(links) == 0 || !serving {
 		done(r.sum(apps))

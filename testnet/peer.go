@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"crypto/sha1" //nolint:gosec // an infohash is SHA-1
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -28,7 +29,7 @@ type Peer struct {
 	id   string // 20 characters
 	room string
 	api  *webrtc.API
-	ctx  context.Context
+	ctx  context.Context //nolint:containedctx // ends with the peer, whose goroutines and connections all need it
 	end  context.CancelFunc
 	all  sync.WaitGroup
 
@@ -86,7 +87,7 @@ func newPeer(t TB, name, room, url string) (*Peer, error) {
 		links: make(map[string]*webrtc.DataChannel), heard: make(map[string][]string), news: make(chan struct{}),
 	}
 	p.ctx, p.end = context.WithCancel(context.Background())
-	ws, _, err := websocket.DefaultDialer.DialContext(p.ctx, url, nil) //nolint:bodyclose // nothing to close on success
+	ws, _, err := websocket.DefaultDialer.DialContext(p.ctx, url, nil)
 	if err != nil {
 		p.end()
 		return nil, fmt.Errorf("peer %s: %w", name, err)
@@ -151,7 +152,7 @@ func (p *Peer) announce(event string) error {
 	f := &frame{Action: "announce", InfoHash: p.room, PeerID: p.id, NumWant: peerOffers, Event: event}
 	for range peerOffers {
 		var raw [20]byte
-		rand.Read(raw[:]) //nolint:errcheck // never fails
+		rand.Read(raw[:])
 		id := binaryString(raw[:])
 		sdp, err := p.offer(id)
 		if err != nil {
@@ -324,12 +325,7 @@ func (p *Peer) Tells(other *Peer, text string) {
 		p.t.Fatalf("peer %s tells %s: %v", p.Name, other.Name, err)
 	}
 	other.await("hears "+p.Name, greetWithin, func() bool {
-		for _, h := range other.heard[p.id] {
-			if h == text {
-				return true
-			}
-		}
-		return false
+		return slices.Contains(other.heard[p.id], text)
 	})
 }
 

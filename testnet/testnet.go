@@ -4,10 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -63,7 +63,7 @@ func StartWith(t TB, o Options) *Net {
 	t.Helper()
 	o.Nodes = max(o.Nodes, 1)
 	if o.Log == nil {
-		o.Log = slog.New(slog.NewTextHandler(io.Discard, nil))
+		o.Log = slog.New(slog.DiscardHandler)
 	}
 	n := &Net{t: t, opts: o, wires: newWires()}
 	t.Cleanup(n.stop)
@@ -250,11 +250,11 @@ func (n *Net) Trace() []Message {
 
 // String lists the nodes and their totals.
 func (n *Net) String() string {
-	s := ""
+	var s strings.Builder
 	for i, m := range n.nodes {
 		if m.end != nil {
-			s += fmt.Sprintf("node %d at %s: %+v\n", i, m.addr, m.node.Relay().Stats())
+			fmt.Fprintf(&s, "node %d at %s: %+v\n", i, m.addr, m.node.Relay().Stats())
 		}
 	}
-	return s
+	return s.String()
 }
