@@ -1,0 +1,126 @@
+package node_test
+
+import (
+	"io"
+	"net/http"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/peerservers/peerserver/node"
+)
+
+// see asks the node's own port for a page.
+func see(t *testing.T, n *node.Node, path string, header ...string) (*http.Response, string) {
+	t.Helper()
+	q, err := http.NewRequest(http.MethodGet, "http://"+n.Addr().String()+path, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := 0; i < len(header); i += 2 {
+		q.Header.Set(header[i], header[i+1])
+		if header[i] == "Host" {
+			q.Host = header[i+1]
+		}
+	}
+	answer, err := http.DefaultTransport.RoundTrip(q)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer answer.Body.Close()
+	b, err := io.ReadAll(answer.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return answer, string(b)
+}
+
+var (
+	loads    = regexp.MustCompile(`(?:src|href)="(page/[^"]+)"`)
+	imports  = regexp.MustCompile(`from '\./([^']+)'`)
+	inline   = regexp.MustCompile(`(?i)<script(?:>|\s+[^>]*>[^<])|<style|\sstyle=|\son[a-z]+=|javascript:`)
+	elements = regexp.MustCompile(`\sid="([^"]+)"`)
+	named    = regexp.MustCompile(`\s(?:aria-labelledby|aria-controls|data-copy|href)="#?([a-z-]+)"`)
+)
+
+// Every file that the page loads is there, and each is of its kind.
+func TestPageIsWhole(t *testing.T) {
+	n := startNode(t, node.Config{})
+	answer, index := see(t, n, "/")
+	if got := answer.Header.Get("Content-Type"); got != "text/html; charset=utf-8" {
+		t.Errorf("/ is %s", got)
+	}
+	if bad := inline.FindString(index); bad != "" {
+		t.Errorf("the policy would stop %q", bad)
+	}
+	queue, seen := []string{}, map[string]bool{}
+	for _, m := range loads.FindAllStringSubmatch(index, -1) {
+		queue = append(queue, m[1])
+	}
+	for len(queue) > 0 {
+		name := queue[0]
+		if queue = queue[1:]; seen[name] {
+			continue
+		}
+		seen[name] = true
+		answer, body := see(t, n, "/"+name)
+		kind := map[string]string{".js": "text/javascript; charset=utf-8", "css": "text/css; charset=utf-8", "svg": "image/svg+xml"}[name[len(name)-3:]]
+		if answer.StatusCode != http.StatusOK || answer.Header.Get("Content-Type") != kind || answer.Header.Get("X-Content-Type-Options") != "nosniff" {
+			t.Errorf("%s: %d %v, want %s", name, answer.StatusCode, answer.Header, kind)
+		}
+		for _, m := range imports.FindAllStringSubmatch(body, -1) {
+			queue = append(queue, "page/"+m[1])
+		}
+	}
+	if len(seen) < 9 {
+		t.Errorf("the page loads %d files only", len(seen))
+	}
+	there := map[string]bool{"top": true}
+	for _, m := range elements.FindAllStringSubmatch(index, -1) {
+		if there[m[1]] {
+			t.Errorf("two elements have the id %s", m[1])
+		}
+		there[m[1]] = true
+	}
+	for _, m := range named.FindAllStringSubmatch(index, -1) {
+		if m[1] != "health" && !there[m[1]] {
+			t.Errorf("no element has the id %s", m[1])
+		}
+	}
+}
+
+func TestPagePolicy(t *testing.T) {
+	n := startNode(t, node.Config{})
+	for host, sockets := range map[string]string{
+		"node.example":           "connect-src 'self' ws://node.example wss://node.example;",
+		"[2001:db8::1]:8787":     "connect-src 'self' ws://[2001:db8::1]:8787 wss://[2001:db8::1]:8787;",
+		"a.example;script-src":   "connect-src 'self';",
+		strings.Repeat("a", 300): "connect-src 'self';",
+		"node.example%20x":       "connect-src 'self';",
+	} {
+		answer, _ := see(t, n, "/", "Host", host)
+		policy := answer.Header.Get("Content-Security-Policy")
+		if !strings.HasPrefix(policy, "default-src 'none'; script-src 'self'; style-src 'self';") || !strings.Contains(policy, sockets) || strings.Contains(policy, "unsafe") {
+			t.Errorf("%s: %s", host, policy)
+		}
+	}
+}
+
+// A page that did not change is not sent again.
+func TestPageIsKept(t *testing.T) {
+	n := startNode(t, node.Config{})
+	first, _ := see(t, n, "/page/main.js")
+	etag := first.Header.Get("Etag")
+	again, body := see(t, n, "/page/main.js", "If-None-Match", etag)
+	if len(etag) < 10 || again.StatusCode != http.StatusNotModified || body != "" {
+		t.Errorf("etag %s: %d with %d bytes", etag, again.StatusCode, len(body))
+	}
+	if other, _ := see(t, n, "/page/style.css", "If-None-Match", etag); other.StatusCode != http.StatusOK {
+		t.Errorf("another file: %d", other.StatusCode)
+	}
+	for _, path := range []string{"/page/", "/page/none.js", "/page/../node.go", "/page/%2e%2e/page.go", "/index.html"} {
+		if answer, _ := see(t, n, path); answer.StatusCode == http.StatusOK {
+			t.Errorf("%s is served", path)
+		}
+	}
+}
