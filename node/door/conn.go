@@ -34,9 +34,9 @@ const headerSpace = 4
 type Conn struct {
 	// Static after Upgrade.
 	host   *Host
-	ws     *websocket.Conn
 	nc     net.Conn
 	hot    *hotConn // nil: written by a goroutine, read by gorilla as usual
+	frames *frames  // nil: hot, a worker's are used
 	under  *hotConn // what nc is or wraps, nil when the listener is not ours
 	sess   Session
 	flush  *flusher

@@ -116,7 +116,7 @@ func (f *front) serve(hc *hotConn) {
 		hc.drop()
 		return
 	}
-	switch f.host.workers.handle(func() outcome { return f.request(hc) }) {
+	switch f.host.workers.handle(&firstRequest{f, hc}) {
 	case goesOn:
 		hc.conn.run()
 	case isOther:
@@ -128,12 +128,20 @@ func (f *front) serve(hc *hotConn) {
 	}
 }
 
-// outcome is what became of a connection's first request.
+// firstRequest is a task.
+type firstRequest struct {
+	f  *front
+	hc *hotConn
+}
+
+func (r *firstRequest) work(*worker) outcome { return r.f.request(r.hc) }
+
+// outcome is what became of a connection.
 type outcome uint8
 
 const (
 	hasEnded outcome = iota
-	goesOn           // it is a WebSocket
+	goesOn           // it is a WebSocket and waits for more
 	isOther          // it is for net/http
 )
 

@@ -135,6 +135,31 @@ func (hc *hotConn) inFrame() int {
 	return min(there, hc.left)
 }
 
+// control takes a ping or a pong that is there whole, between frames. The opcode
+// is 0 when there is none; what is not as it should be is left to gorilla.
+func (hc *hotConn) control() (opcode byte, data []byte) {
+	b := hc.in.b[hc.pos:hc.end]
+	if hc.left != 0 || hc.head.n != 0 || len(b) < 6 || (b[0] != opPing && b[0] != opPong) {
+		return 0, nil
+	}
+	n := int(b[1] &^ 0x80)
+	if b[1] < 0x80 || n > 125 || len(b) < 6+n {
+		return 0, nil
+	}
+	mask, data := b[2:6], b[6:6+n]
+	for i := range data {
+		data[i] ^= mask[i%4]
+	}
+	opcode = b[0]
+	if hc.pos += 6 + n; hc.pos < hc.end {
+		return opcode, data
+	}
+	data = append([]byte(nil), data...) // the buffer is somebody else's now
+	readBuffers.Put(hc.in)
+	hc.in = nil
+	return opcode, data
+}
+
 // frameHead is the header of a WebSocket frame, as much as has come.
 type frameHead struct {
 	b [14]byte

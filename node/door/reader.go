@@ -21,29 +21,58 @@ func (c *Conn) serve() {
 // waits and lets workers do the rest.
 func (c *Conn) run() {
 	if c.hot == nil {
-		for c.step() {
+		for c.step(c.frames) {
 		}
 		c.end()
 		return
 	}
-	work := c.readAll // one closure for all of its messages
 	for {
 		c.hot.await()
-		if c.host.workers.handle(work) != goesOn {
+		if c.host.workers.handle(c) != goesOn {
 			return
 		}
 	}
 }
 
-// readAll is what a worker does: it reads and handles all that has come.
-func (c *Conn) readAll() outcome {
-	for c.step() {
+// work implements task: it reads and handles all that has come.
+func (c *Conn) work(w *worker) outcome {
+	for c.between() {
 		if c.hot.in == nil {
 			return goesOn
+		}
+		if w.frames == nil {
+			w.frames = lendable()
+		}
+		w.frames.c = c
+		alive := c.step(w.frames)
+		w.frames.c = nil
+		if !alive {
+			w.frames = nil
+			break
 		}
 	}
 	c.end()
 	return hasEnded
+}
+
+// between handles pings and pongs between two messages: gorilla, when it has
+// read one, waits for the message that comes next, and a worker must not wait.
+// It reports false when the client has gone or is to go.
+func (c *Conn) between() bool {
+	for c.hot.in != nil {
+		opcode, data := c.hot.control()
+		switch opcode {
+		case 0:
+			return true
+		case opPong:
+			c.onPong()
+		case opPing:
+			if err := c.onPing(data); err != nil {
+				return c.failed(err)
+			}
+		}
+	}
+	return c.hot.err == nil || c.failed(c.hot.err)
 }
 
 func (c *Conn) end() {
@@ -52,8 +81,8 @@ func (c *Conn) end() {
 }
 
 // step reads and hands on one message.
-func (c *Conn) step() bool {
-	_, r, err := c.ws.NextReader()
+func (c *Conn) step(f *frames) bool {
+	_, r, err := f.ws.NextReader()
 	if err != nil {
 		return c.failed(err)
 	}
@@ -145,13 +174,10 @@ func (c *Conn) tooFast() bool {
 	return false
 }
 
-func (c *Conn) onPong(string) error {
-	c.last.Store(time.Now().UnixNano())
-	return nil
-}
+func (c *Conn) onPong() { c.last.Store(time.Now().UnixNano()) }
 
 // onPing answers a ping.
-func (c *Conn) onPing(data string) error {
+func (c *Conn) onPing(data []byte) error {
 	now := time.Now().UnixNano()
 	c.last.Store(now)
 	if !c.countMessage(now) {
@@ -166,17 +192,16 @@ func (c *Conn) onPing(data string) error {
 		c.overflow()
 		return net.ErrClosed
 	}
-	c.control(opPong, []byte(data))
+	c.control(opPong, data)
 	return nil
 }
 
 // onClose answers a close with the same code.
-func (c *Conn) onClose(code int, _ string) error {
+func (c *Conn) onClose(code int) {
 	if code == websocket.CloseNoStatusReceived {
 		code = websocket.CloseNormalClosure
 	}
 	c.Close(code, "")
-	return nil
 }
 
 // finish is the end of the reader. What is queued is still written, within a

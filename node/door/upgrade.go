@@ -119,7 +119,7 @@ func (c *Conn) freeSlot() {
 // attach takes over the connection of an upgraded request.
 func (c *Conn) attach(ws *websocket.Conn) {
 	h := c.host
-	c.ws, c.nc = ws, ws.NetConn()
+	c.nc = ws.NetConn()
 	c.flush = h.flushers[int(h.next.Add(1))%len(h.flushers)]
 	if hc := under(c.nc); hc != nil {
 		c.under = hc
@@ -132,10 +132,10 @@ func (c *Conn) attach(ws *websocket.Conn) {
 			c.hot = hc
 		}
 	}
-	ws.SetReadLimit(hardLimit)
-	ws.SetPingHandler(c.onPing)
-	ws.SetPongHandler(c.onPong)
-	ws.SetCloseHandler(c.onClose)
+	if c.hot == nil {
+		c.frames = &frames{c: c}
+		c.frames.bind(ws)
+	}
 	now := time.Now().UnixNano()
 	c.last.Store(now)
 	c.pinged = now

@@ -19,14 +19,20 @@ type workers struct {
 }
 
 type worker struct {
-	in  chan func() outcome // nil: end
-	out chan outcome
+	in     chan task // nil: end
+	out    chan outcome
+	frames *frames // nil: to be made
+}
+
+// task is something that a worker does.
+type task interface {
+	work(w *worker) outcome
 }
 
 // handle lets a worker do something and waits for what becomes of it.
-func (ws *workers) handle(f func() outcome) outcome {
+func (ws *workers) handle(t task) outcome {
 	w := ws.get()
-	w.in <- f
+	w.in <- t
 	out := <-w.out
 	ws.put(w)
 	return out
@@ -40,7 +46,7 @@ func (ws *workers) get() *worker {
 		ws.idle = ws.idle[:n-1]
 		return w
 	}
-	w := &worker{in: make(chan func() outcome), out: make(chan outcome)}
+	w := &worker{in: make(chan task), out: make(chan outcome)}
 	ws.all.Go(w.run)
 	return w
 }
@@ -71,10 +77,10 @@ func (ws *workers) end() {
 }
 
 func (w *worker) run() {
-	for f := range w.in {
-		if f == nil {
+	for t := range w.in {
+		if t == nil {
 			return
 		}
-		w.out <- f()
+		w.out <- t.work(w)
 	}
 }
