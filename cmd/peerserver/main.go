@@ -10,15 +10,18 @@ import (
 	"io"
 	"os"
 	"os/signal"
-	"runtime/debug"
+	"slices"
 	"syscall"
 )
 
 // command is one subcommand. set declares its flags and returns what runs when
-// they are parsed.
+// they are parsed; where args is not empty it names what may follow the flags,
+// which is then in FlagSet.Args.
 type command struct {
-	name, short, example string
-	set                  func(*flag.FlagSet) func(context.Context, streams) error
+	name, args, short, about string
+	examples                 []string
+	tests                    []string // flags that are for tests and for programs that start nodes
+	set                      func(*flag.FlagSet) func(context.Context, streams) error
 }
 
 // streams are where a command writes, and what may tell it to end.
@@ -29,9 +32,25 @@ type streams struct {
 
 func commands() []command {
 	return []command{
-		{"node", "run one node", "peerserver node --listen :8787", nodeCommand},
-		{"testnet", "run several nodes on this machine that know each other", "peerserver testnet --nodes 3 --json", testnetCommand},
-		{"version", "print the version", "peerserver version", versionCommand},
+		{
+			name: "node", short: "run one node", set: nodeCommand,
+			about: "Runs one node until SIGINT or SIGTERM, and then lets its clients and the other nodes go elsewhere before it ends, which takes some seconds. A second signal ends it at once.",
+			examples: []string{
+				"peerserver node",
+				"peerserver node --url wss://node.example.org --trusted-proxy 127.0.0.1/32",
+			},
+			tests: []string{"listen-fd", "end-with-stdin", "peer-delay", "seed"},
+		},
+		{
+			name: "testnet", short: "run several nodes on this machine that know each other", set: testnetCommand,
+			about:    "Runs several nodes on loopback, on any free ports and with fresh keys, prints their URLs when all are ready, and ends with SIGINT or SIGTERM. Nothing leaves the machine and nothing is kept.",
+			examples: []string{"peerserver testnet", "peerserver testnet --nodes 5 --processes --json"},
+		},
+		{
+			name: "version", short: "print the version", set: versionCommand,
+			about:    "Prints what the program was built from.",
+			examples: []string{"peerserver version", "peerserver version --json"},
+		},
 	}
 }
 
@@ -50,79 +69,51 @@ func run(ctx context.Context, args []string, s streams) int {
 		usage(s.err)
 		return 2
 	}
-	switch args[0] {
+	name, rest := args[0], args[1:]
+	switch name {
 	case "help", "-h", "-help", "--help":
-		usage(s.out)
-		return 0
-	}
-	for _, c := range commands() {
-		if c.name == args[0] {
-			return c.run(ctx, args[1:], s)
+		if len(rest) == 0 {
+			usage(s.out)
+			return 0
 		}
+		name, rest = rest[0], []string{"--help"}
 	}
-	fmt.Fprintf(s.err, "peerserver: there is no command %q\n\n", args[0])
-	usage(s.err)
-	return 2
+	all := commands()
+	i := slices.IndexFunc(all, func(c command) bool { return c.name == name })
+	if i < 0 {
+		names := make([]string, len(all))
+		for i, c := range all {
+			names[i] = c.name
+		}
+		fmt.Fprintf(s.err, "peerserver: there is no command %q%s; \"peerserver help\" lists them\n", name, didYouMean(name, names))
+		return 2
+	}
+	return all[i].run(ctx, rest, s)
 }
 
 func usage(w io.Writer) {
-	fmt.Fprint(w, "Usage: peerserver COMMAND [FLAGS]\n\n")
+	fmt.Fprint(w, "A peerserver lets peers of an app meet, whichever server each of them uses.\n\nUsage: peerserver COMMAND [FLAGS]\n\n")
 	for _, c := range commands() {
-		fmt.Fprintf(w, "  %-8s  %-52s  %s\n", c.name, c.short, c.example)
+		fmt.Fprintf(w, "  %-8s  %-56s  %s\n", c.name, c.short, c.examples[0])
 	}
-	fmt.Fprint(w, "\nEvery flag can also stand in the environment, --allow-private as\nPEERSERVER_ALLOW_PRIVATE, or in a file named by --config, a line each:\nallow-private = true. \"peerserver COMMAND --help\" lists them.\n")
+	fmt.Fprint(w, "\n\"peerserver COMMAND --help\" lists the flags of a command. Each can also stand in\nthe environment (--trusted-proxy as PEERSERVER_TRUSTED_PROXY) or in a file that\n--config names, a line each (trusted-proxy = 10.0.0.0/8). The command line wins\nover the environment, the environment over the file.\n")
 }
 
-func (c command) run(ctx context.Context, args []string, s streams) int {
+func (c *command) run(ctx context.Context, args []string, s streams) int {
 	fs := flag.NewFlagSet(c.name, flag.ContinueOnError)
-	fs.SetOutput(s.err)
-	fs.Usage = func() {
-		fmt.Fprintf(fs.Output(), "Usage of peerserver %s: %s.\n\n  %s\n\n", c.name, c.short, c.example)
-		printFlags(fs.Output(), fs)
-	}
 	start := c.set(fs)
-	if len(args) > 0 && (args[0] == "--help" || args[0] == "-h") {
-		fs.SetOutput(s.out)
-	}
-	switch err := parseFlags(fs, args, os.LookupEnv); {
+	switch err := parseFlags(fs, args, c.args != "", os.LookupEnv); {
 	case errors.Is(err, flag.ErrHelp):
+		c.help(s.out, fs)
 		return 0
 	case err != nil:
 		fmt.Fprintf(s.err, "peerserver %s: %v\n", c.name, err)
 		return 2
 	}
+	warnOfEnvironment(s.err, os.Environ())
 	if err := start(ctx, s); err != nil {
 		fmt.Fprintf(s.err, "peerserver %s: %v\n", c.name, err)
 		return 1
 	}
 	return 0
-}
-
-func versionCommand(fs *flag.FlagSet) func(context.Context, streams) error {
-	json := fs.Bool("json", false, "print as JSON")
-	return func(_ context.Context, s streams) error {
-		v := version()
-		if *json {
-			return printJSON(s.out, map[string]string{"version": v})
-		}
-		_, err := fmt.Fprintln(s.out, "peerserver", v)
-		return err
-	}
-}
-
-// version is the module's, or the commit it was built from.
-func version() string {
-	info, ok := debug.ReadBuildInfo()
-	if !ok {
-		return "unknown"
-	}
-	v := info.Main.Version
-	if v == "" || v == "(devel)" {
-		for _, s := range info.Settings {
-			if s.Key == "vcs.revision" {
-				return "devel-" + s.Value[:min(12, len(s.Value))]
-			}
-		}
-	}
-	return v
 }

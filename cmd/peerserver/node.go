@@ -17,13 +17,17 @@ type description struct {
 	ID    string `json:"id"`
 	URL   string `json:"url"`
 	WS    string `json:"ws"`
-	Admin string `json:"admin"`
+	Admin string `json:"admin"` // empty when there are no admin pages
 	PID   int    `json:"pid"`
 }
 
 func describe(n *node.Node) description {
 	host := local(n.Addr())
-	return description{ID: n.ID().String(), URL: "http://" + host, WS: "ws://" + host, Admin: "http://" + host, PID: os.Getpid()}
+	d := description{ID: n.ID().String(), URL: "http://" + host, WS: "ws://" + host, PID: os.Getpid()}
+	if a := n.Admin(); a != nil {
+		d.Admin = "http://" + local(a)
+	}
+	return d
 }
 
 // local is where the machine itself reaches an address that it listens on.
@@ -39,39 +43,41 @@ func local(a net.Addr) string {
 	return at.String()
 }
 
+// nodeFlags are those that are not fields of a node.Config as they stand.
+type nodeFlags struct {
+	cfg                           node.Config
+	urls, peers, origins, proxies stringList
+	fd                            int
+	endWithStdin, json            bool
+}
+
 func nodeCommand(fs *flag.FlagSet) func(context.Context, streams) error {
-	var cfg node.Config
-	var urls, peers, origins, proxies stringList
-	fs.StringVar(&cfg.Listen, "listen", ":8787", "`address` of the node's port")
-	fd := fs.Int("listen-fd", 0, "use this open `descriptor` instead of --listen")
-	fs.Var(&urls, "url", "where other nodes reach this one, `wss://host[:port]` or ws://ip:port; may be repeated")
-	fs.Var(&peers, "peer", "base `URL` of a node to know, https://host[:port]; may be repeated")
-	fs.DurationVar(&cfg.PeerDelay, "peer-delay", 0, "ask the nodes of --peer only after this `time`")
-	fs.Var(&origins, "origin", "web `origin` that may connect, all if none is given; may be repeated")
-	fs.Var(&proxies, "trusted-proxy", "address `range` whose X-Forwarded-For is believed, such as 10.0.0.0/8; may be repeated")
-	fs.BoolVar(&cfg.AllowPrivate, "allow-private", false, "meet nodes on private addresses too; no quotas on loopback")
-	fs.Uint64Var(&cfg.Seed, "seed", 0, "make random choices repeatable, for tests")
-	endWithStdin := fs.Bool("end-with-stdin", false, "end when standard input does, as a child process")
-	asJSON := fs.Bool("json", false, "print one line of JSON when ready")
+	var f nodeFlags
+	data, dataErr := node.DefaultData()
+	fs.StringVar(&f.cfg.Listen, "listen", ":8787", "`address` of the node's port, for clients and other nodes")
+	fs.Var(&f.urls, "url", "where other nodes reach this one, `wss://host[:port]` or ws://ip:port; may be repeated")
+	fs.StringVar(&f.cfg.Data, "data", data, "`folder` for what must outlive the node, its key first of all; empty keeps nothing")
+	fs.StringVar(&f.cfg.Admin, "admin", node.DefaultAdmin, "`address` of the pages for the operator, which ask for no password; empty is none")
+	fs.Var(&f.peers, "peer", "base `URL` of a node to know from the start, https://host[:port]; may be repeated")
+	fs.BoolVar(&f.cfg.AllowPrivate, "allow-private", false, "meet nodes on private addresses too; no quotas on loopback")
+	fs.Var(&f.proxies, "trusted-proxy", "address `range` whose X-Forwarded-For is believed, such as 10.0.0.0/8; may be repeated")
+	fs.IntVar(&f.cfg.AddressConns, "address-conns", 500, "how many `connections` one client address may have, its other quotas in proportion; -1 is no bound")
+	fs.Var(&f.origins, "origin", "web `origin` that may connect, all if none is given; may be repeated")
+	fs.BoolVar(&f.json, "json", false, "print one line of JSON when ready")
 	level := logFlag(fs)
+	fs.IntVar(&f.fd, "listen-fd", 0, "use this open file `descriptor` instead of --listen")
+	fs.BoolVar(&f.endWithStdin, "end-with-stdin", false, "end when standard input does, as a child process")
+	fs.DurationVar(&f.cfg.PeerDelay, "peer-delay", 0, "ask the nodes of --peer only after this `time`")
+	fs.Uint64Var(&f.cfg.Seed, "seed", 0, "make random choices repeatable by this `number`")
 	return func(ctx context.Context, s streams) error {
-		cfg.URLs, cfg.Peers, cfg.Origins = urls, peers, origins
-		for _, p := range proxies {
-			prefix, err := netip.ParsePrefix(p)
-			if err != nil {
-				return err
-			}
-			cfg.TrustedProxies = append(cfg.TrustedProxies, prefix)
+		if data == "" && f.cfg.Data == "" && dataErr != nil && !isSet(fs, "data") {
+			return dataErr
 		}
-		if *fd != 0 {
-			l, err := net.FileListener(os.NewFile(uintptr(*fd), "listener"))
-			if err != nil {
-				return err
-			}
-			cfg.Listener = l
+		if err := f.complete(); err != nil {
+			return err
 		}
-		cfg.Log = newLog(s.err, level)
-		if *endWithStdin {
+		f.cfg.Log = newLog(s.err, level)
+		if f.endWithStdin {
 			var stop context.CancelFunc
 			ctx, stop = context.WithCancel(ctx)
 			defer stop()
@@ -82,24 +88,94 @@ func nodeCommand(fs *flag.FlagSet) func(context.Context, streams) error {
 				stop()
 			}()
 		}
-		return serveNode(ctx, cfg, *asJSON, s.out)
+		return f.serve(ctx, s.out)
 	}
 }
 
-func serveNode(ctx context.Context, cfg node.Config, asJSON bool, out io.Writer) error {
-	n, err := node.New(cfg)
+// isSet says whether a flag was set at all, if to nothing.
+func isSet(fs *flag.FlagSet, name string) (set bool) {
+	fs.Visit(func(f *flag.Flag) { set = set || f.Name == name })
+	return set
+}
+
+// complete makes a node.Config of the flags.
+func (f *nodeFlags) complete() error {
+	f.cfg.URLs, f.cfg.Peers, f.cfg.Origins, f.cfg.Version = f.urls, f.peers, f.origins, version()
+	for _, p := range f.proxies {
+		prefix, err := parseRange(p)
+		if err != nil {
+			return err
+		}
+		f.cfg.TrustedProxies = append(f.cfg.TrustedProxies, prefix)
+	}
+	if f.fd != 0 {
+		l, err := net.FileListener(os.NewFile(uintptr(f.fd), "listener"))
+		if err != nil {
+			return fmt.Errorf("--listen-fd %d: %w; the program that starts the node has to leave a listening socket open there", f.fd, err)
+		}
+		f.cfg.Listener = l
+	}
+	return nil
+}
+
+// parseRange reads addresses as 10.0.0.0/8, or one as it is.
+func parseRange(s string) (netip.Prefix, error) {
+	if p, err := netip.ParsePrefix(s); err == nil {
+		return p, nil
+	}
+	if a, err := netip.ParseAddr(s); err == nil {
+		return a.Prefix(a.BitLen())
+	}
+	return netip.Prefix{}, fmt.Errorf("--trusted-proxy %q is not an address or a range of them, such as 127.0.0.1 or 10.0.0.0/8", s)
+}
+
+func (f *nodeFlags) serve(ctx context.Context, out io.Writer) error {
+	n, err := node.New(f.cfg)
 	if err != nil {
 		return err
 	}
 	d := describe(n)
-	if asJSON {
+	if f.json {
 		err = printJSON(out, d)
 	} else {
-		_, err = fmt.Fprintf(out, "node %s at %s\n", d.ID, d.WS)
+		err = f.print(out, d)
 	}
 	if err != nil {
 		n.Close()
 		return err
 	}
 	return n.Serve(ctx)
+}
+
+// print says for people what runs where.
+func (f *nodeFlags) print(out io.Writer, d description) error {
+	others := "dial " + f.urls.String()
+	if len(f.urls) == 0 && !f.cfg.AllowPrivate {
+		others = "cannot dial this node; say where they reach it with --url wss://host"
+	}
+	lines := [][2]string{
+		{"page", d.URL + "/"},
+		{"clients", d.WS},
+		{"others", others},
+		{"admin", d.Admin + "/"},
+		{"data", f.cfg.Data},
+	}
+	if d.Admin == "" {
+		lines[3][1] = "none"
+	}
+	if f.cfg.Data == "" {
+		lines[4][1] = "none; the next start is a new node"
+	}
+	if len(f.urls) == 0 && f.cfg.AllowPrivate {
+		lines = append(lines[:2], lines[3:]...)
+	}
+	if _, err := fmt.Fprintf(out, "peerserver %s, node %s\n", f.cfg.Version, d.ID); err != nil {
+		return err
+	}
+	for _, l := range lines {
+		if _, err := fmt.Fprintf(out, "  %-8s %s\n", l[0], l[1]); err != nil {
+			return err
+		}
+	}
+	return nil
 }

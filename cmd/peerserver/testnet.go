@@ -13,12 +13,17 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
 	"github.com/peerservers/peerserver/node"
 )
+
+// freeAdmin is an admin address that no other node has.
+const freeAdmin = "127.0.0.1:0"
 
 // readyWithin is how long the nodes of a testnet have to start and to find
 // each other.
@@ -38,7 +43,7 @@ type testnet struct {
 
 func testnetCommand(fs *flag.FlagSet) func(context.Context, streams) error {
 	var t testnet
-	fs.IntVar(&t.nodes, "nodes", 2, "`number` of nodes")
+	fs.IntVar(&t.nodes, "nodes", 3, "`number` of nodes")
 	fs.BoolVar(&t.processes, "processes", false, "make every node a process of its own, so that one can be killed")
 	fs.BoolVar(&t.federate, "federate", true, "let the nodes know each other")
 	fs.DurationVar(&t.delay, "join-delay", 0, "let them know each other only after this `time`")
@@ -47,7 +52,7 @@ func testnetCommand(fs *flag.FlagSet) func(context.Context, streams) error {
 	level := logFlag(fs)
 	return func(ctx context.Context, s streams) error {
 		if t.nodes < 1 || t.nodes > 1000 {
-			return fmt.Errorf("--nodes %d is not of 1 to 1000", t.nodes)
+			return fmt.Errorf("--nodes %d is not from 1 to 1000", t.nodes)
 		}
 		t.log, t.level = newLog(s.err, level), level.Level().String()
 		if t.processes {
@@ -108,7 +113,7 @@ func (t *testnet) runInside(ctx context.Context, out io.Writer) error {
 	list := make([]description, t.nodes)
 	for i, l := range listeners {
 		nodes[i], err = node.New(node.Config{
-			Listener: l, AllowPrivate: true, Seed: t.seedOf(i), Log: t.log.With("node", i),
+			Listener: l, Admin: freeAdmin, AllowPrivate: true, Version: version(), Seed: t.seedOf(i), Log: t.log.With("node", i),
 			Peers: t.peers(urls, i), PeerDelay: t.delay,
 		})
 		if err != nil {
@@ -227,7 +232,7 @@ func (t *testnet) runProcesses(ctx context.Context, s streams) error {
 	list := make([]description, t.nodes)
 	for i, l := range listeners {
 		args := []string{
-			"node", "--listen-fd", "3", "--allow-private", "--end-with-stdin", "--json", "--log", t.level,
+			"node", "--listen-fd", "3", "--admin", freeAdmin, "--data", "", "--allow-private", "--end-with-stdin", "--json", "--log", t.level,
 			"--seed", strconv.FormatUint(t.seedOf(i), 10), "--peer-delay", t.delay.String(),
 		}
 		for _, peer := range t.peers(urls, i) {
@@ -262,7 +267,7 @@ func startChild(program string, args []string, l *net.TCPListener, log io.Writer
 	}
 	defer f.Close()
 	cmd := exec.Command(program, args...) //nolint:noctx // it ends with its standard input, after saying goodbye
-	cmd.Stderr, cmd.ExtraFiles = log, []*os.File{f}
+	cmd.Stderr, cmd.ExtraFiles, cmd.Env = log, []*os.File{f}, withoutSettings(os.Environ())
 	c := &child{cmd: cmd}
 	if c.stdin, err = cmd.StdinPipe(); err != nil {
 		return nil, err
@@ -271,6 +276,12 @@ func startChild(program string, args []string, l *net.TCPListener, log io.Writer
 		return nil, err
 	}
 	return c, cmd.Start()
+}
+
+// withoutSettings leaves out what is said to this process: a file that
+// PEERSERVER_CONFIG names has the flags of testnet, and node has others.
+func withoutSettings(environ []string) []string {
+	return slices.DeleteFunc(environ, func(e string) bool { return strings.HasPrefix(e, envPrefix) })
 }
 
 // ready reads the line that a node prints.
