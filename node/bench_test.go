@@ -5,8 +5,10 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"net/http"
 	"os"
 	"os/exec"
+	"runtime"
 	"strconv"
 	"strings"
 	"sync"
@@ -25,7 +27,7 @@ const benchNode = "PEERSERVER_BENCH_NODE"
 
 func TestMain(m *testing.M) {
 	if os.Getenv(benchNode) != "" {
-		n, err := node.New(node.Config{Listen: "127.0.0.1:0", AllowPrivate: true})
+		n, err := node.New(node.Config{Listen: "127.0.0.1:0", AllowPrivate: true, NoDHT: true})
 		if err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
@@ -42,7 +44,16 @@ func TestMain(m *testing.M) {
 		}
 		return
 	}
-	os.Exit(m.Run())
+	code := m.Run()
+	http.DefaultTransport.(*http.Transport).CloseIdleConnections()
+	for end := time.Now().Add(patience); runtime.NumGoroutine() > 2 && code == 0; time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(end) {
+			b := make([]byte, 1<<20)
+			fmt.Fprintf(os.Stderr, "goroutines are left over:\n%s\n", b[:runtime.Stack(b, true)])
+			code = 1
+		}
+	}
+	os.Exit(code)
 }
 
 // nodeProcess is a node in a process of its own.

@@ -24,6 +24,9 @@ const patience = 20 * time.Second
 func startNode(t testing.TB, cfg node.Config) *node.Node {
 	t.Helper()
 	cfg.AllowPrivate = true
+	if cfg.Bootstrap == nil {
+		cfg.NoDHT = true // nothing of a test is to leave the machine
+	}
 	if cfg.Listener == nil && cfg.Listen == "" {
 		cfg.Listen = "127.0.0.1:0"
 	}

@@ -42,7 +42,17 @@ type Config struct {
 	// Peers are base URLs of nodes to know from the start, such as
 	// https://node.example.
 	Peers []string
-	// PeerDelay is how long Serve waits before it asks Peers.
+	// NoDHT leaves the mainline DHT out: only Peers are known, and who dials.
+	NoDHT bool
+	// Packets, if not nil, is the DHT's UDP socket instead of one on the node's
+	// port.
+	Packets net.PacketConn
+	// Bootstrap is where to meet the DHT, host:port; nil is mainline's
+	// well-known nodes.
+	Bootstrap []string
+	// NoAnnounce lets the node find others without being found.
+	NoAnnounce bool
+	// PeerDelay is how long Serve waits before it looks for other nodes.
 	PeerDelay time.Duration
 	// AllowPrivate lets the node meet nodes on private and loopback addresses,
 	// and lifts the quotas of clients on loopback.

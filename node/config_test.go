@@ -19,7 +19,7 @@ import (
 // idOf starts a node with a data folder and gives it up again.
 func idOf(t *testing.T, cfg node.Config) protocol.NodeID {
 	t.Helper()
-	cfg.Listen = "127.0.0.1:0"
+	cfg.Listen, cfg.Bootstrap = "127.0.0.1:0", []string{}
 	n, err := node.New(cfg)
 	if err != nil {
 		t.Fatal(err)
@@ -81,6 +81,7 @@ func fails(t *testing.T, cfg node.Config, says ...string) {
 	if cfg.Listen == "" && cfg.Listener == nil {
 		cfg.Listen = "127.0.0.1:0"
 	}
+	cfg.Bootstrap = []string{}
 	n, err := node.New(cfg)
 	if err == nil {
 		n.Close()
@@ -145,7 +146,7 @@ func TestFolderIsOfOneNode(t *testing.T) {
 		t.Skip("folders are not locked here")
 	}
 	dir := t.TempDir()
-	n, err := node.New(node.Config{Data: dir, Listen: "127.0.0.1:0"})
+	n, err := node.New(node.Config{Data: dir, Listen: "127.0.0.1:0", Bootstrap: []string{}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -191,7 +192,7 @@ func TestDefaultData(t *testing.T) {
 
 // The quotas of an address follow the one number that is given.
 func TestAddressConns(t *testing.T) {
-	n, err := node.New(node.Config{Listen: "127.0.0.1:0", AddressConns: 2})
+	n, err := node.New(node.Config{Listen: "127.0.0.1:0", AddressConns: 2, NoDHT: true})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -125,6 +125,7 @@ func TestConfigIsChecked(t *testing.T) {
 		"peer with password": {Peers: []string{"https://me:secret@node.example"}},
 	} {
 		cfg.Listen = "127.0.0.1:0"
+		cfg.NoDHT = true
 		if n, err := node.New(cfg); err == nil {
 			n.Close()
 			t.Errorf("%s is accepted", name)

@@ -10,6 +10,7 @@ import (
 	"context"
 	"crypto/ed25519"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
@@ -32,7 +33,9 @@ type Node struct {
 	adminListener net.Listener // nil: there are no admin pages
 	host          *door.Host
 	relay         *relay.Relay
-	finder        *fixedFinder
+	packets       net.PacketConn // the DHT's; nil: without
+	served        bool
+	finder        *finder
 	doors         []door.Door
 	sockets       *http.ServeMux // requests for a WebSocket
 	plain         *http.ServeMux // all others
@@ -64,7 +67,7 @@ func New(cfg Config) (*Node, error) {
 // open takes what a node has for itself: folder, port and admin address.
 func (n *Node) open() (err error) {
 	cfg := &n.cfg
-	n.listener = cfg.Listener
+	n.listener, n.packets = cfg.Listener, cfg.Packets
 	if cfg.Data != "" {
 		if n.data, err = openData(cfg.Data); err != nil {
 			return err
@@ -79,7 +82,7 @@ func (n *Node) open() (err error) {
 		_, cfg.Key, _ = ed25519.GenerateKey(nil) // never fails
 	}
 	if n.listener == nil {
-		if n.listener, err = listen(cfg.Listen, "listen"); err != nil {
+		if err = n.listenBoth(); err != nil {
 			return err
 		}
 	}
@@ -87,6 +90,26 @@ func (n *Node) open() (err error) {
 		n.adminListener, err = listen(cfg.Admin, "admin")
 	}
 	return err
+}
+
+// listenBoth opens the node's port over TCP and, for the DHT, the same number
+// over UDP. Where any port will do, one that is free for both is looked for.
+func (n *Node) listenBoth() (err error) {
+	for try := 0; ; try++ {
+		if n.listener, err = listen(n.cfg.Listen, "listen"); err != nil || n.cfg.NoDHT || n.packets != nil {
+			return err
+		}
+		at := n.listener.Addr().String()
+		n.packets, err = new(net.ListenConfig).ListenPacket(context.Background(), "udp", at)
+		if err == nil {
+			return nil
+		}
+		n.packets = nil
+		if _, port, _ := net.SplitHostPort(n.cfg.Listen); port != "0" || try > 20 {
+			return fmt.Errorf("the DHT's port, UDP %s: %w; free it, choose another with --listen, or do without the DHT with --dht=false", at, err)
+		}
+		n.listener.Close()
+	}
 }
 
 // listen opens an address that comes from a flag.
@@ -101,11 +124,7 @@ func listen(address, flag string) (net.Listener, error) {
 // build makes the node's parts.
 func (n *Node) build() (err error) {
 	cfg := &n.cfg
-	urls := cfg.URLs
-	if len(urls) == 0 && cfg.AllowPrivate {
-		urls = ownURLs(n.listener.Addr())
-	}
-	if n.finder, err = newFixedFinder(cfg, urls); err != nil {
+	if err = n.openFinder(); err != nil {
 		return err
 	}
 	if cfg.Dialer == nil {
@@ -168,6 +187,17 @@ func (n *Node) Close() error {
 			}
 		}
 	}
+	if n.finder != nil && n.finder.dht != nil && !n.served {
+		// It closes its socket and its file when it has been served.
+		ended, end := context.WithCancel(context.Background())
+		end()
+		err = errors.Join(err, n.finder.dht.Serve(ended))
+	}
+	if n.packets != nil {
+		if e := n.packets.Close(); !errors.Is(e, net.ErrClosed) {
+			err = errors.Join(err, e)
+		}
+	}
 	if n.data != nil {
 		err = errors.Join(err, n.data.Close())
 	}
@@ -177,14 +207,18 @@ func (n *Node) Close() error {
 // Serve runs the node until ctx ends. Then it says goodbye to clients and
 // nodes, which takes up to protocol.ClientDrain, and waits for all it started.
 func (n *Node) Serve(ctx context.Context) error {
+	n.served = true
 	defer n.Close()
 	inner, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
 	server, admin := newServer(n), newServer(n.adminPages())
 	admin.WriteTimeout = adminWriteTimeout
 	services := []func(context.Context) error{
-		n.relay.Serve, n.host.Serve, n.finder.serve,
+		n.relay.Serve, n.host.Serve, n.finder.fixed.serve,
 		func(context.Context) error { return serveHTTP(server, n.host.Front(n.listener, n)) },
+	}
+	if n.finder.dht != nil {
+		services = append(services, n.finder.serveDHT)
 	}
 	if n.adminListener != nil {
 		services = append(services, func(context.Context) error { return serveHTTP(admin, n.adminListener) })

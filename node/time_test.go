@@ -61,7 +61,7 @@ func (p *pipes) dial(t *testing.T) *client {
 func inside(t *testing.T, f func(t *testing.T, n *node.Node, l *pipes)) {
 	synctest.Test(t, func(t *testing.T) {
 		l := &pipes{make(chan net.Conn), make(chan struct{})}
-		n, err := node.New(node.Config{Listener: l, Seed: 1})
+		n, err := node.New(node.Config{Listener: l, Seed: 1, NoDHT: true})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -79,6 +79,9 @@ func (r *Relay) drop(s *swarm) {
 		r.heldBytes.Add(-int64(len(s.publishes[i].payload)))
 	}
 	s.publishes = nil
+	if s.wanted {
+		r.cfg.Finder.Drop(s.app) // before the app can be wanted anew
+	}
 	r.mu.Lock()
 	delete(r.swarms, s.app)
 	delete(r.numbers, s.number)
@@ -89,9 +92,6 @@ func (r *Relay) drop(s *swarm) {
 	r.mu.Unlock()
 	for _, l := range links {
 		l.uninterest(s)
-	}
-	if s.wanted {
-		r.cfg.Finder.Drop(s.app)
 	}
 }
 
