@@ -273,5 +273,15 @@ func (c *Conn) countMessage(now int64) bool {
 	return c.messages.take(now, 1, q.Messages, q.MessageBurst) && c.slot.takeMessages(now, 1, q)
 }
 
+// Spend counts n more messages of the client, for one that costs as much as
+// several. It reports false when they are too many. It is for Session.Message.
+func (c *Conn) Spend(n int) bool {
+	if c.slot == nil {
+		return true
+	}
+	q, now := &c.host.cfg.Quota, time.Now().UnixNano()
+	return c.messages.take(now, n, q.Messages, q.MessageBurst) && c.slot.takeMessages(now, n, q)
+}
+
 // Heard is when the client's last message came, in unix ns.
 func (c *Conn) Heard() int64 { return c.last.Load() }

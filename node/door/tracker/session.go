@@ -222,6 +222,11 @@ func (s *session) scrape(sc *scratch) {
 		s.fail("scrape", sc.f.infoHash, err)
 		return
 	}
+	// Other nodes may be asked for each.
+	if !s.c.Spend(len(sc.hashes)) {
+		s.fail("scrape", sc.f.infoHash, errRate)
+		return
+	}
 	if len(sc.f.infoHash) == 0 || string(sc.f.infoHash) == "null" {
 		// The reference server lists all there is; that would tell anybody who
 		// asks what others do.
