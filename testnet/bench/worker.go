@@ -1,0 +1,133 @@
+package bench
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"sync"
+)
+
+// Worker is one process of [Idle]. It reads an order, then a line for each step
+// to take, and ends with its input.
+func Worker(ctx context.Context, in io.Reader, out io.Writer) error {
+	lines := bufio.NewReader(in)
+	var o order
+	b, err := lines.ReadBytes('\n')
+	if err != nil {
+		return err
+	}
+	if err := json.Unmarshal(b, &o); err != nil {
+		return err
+	}
+	i := &idlers{order: o, conns: make([]net.Conn, o.To-o.From), names: newNames(o.Seed, 0)}
+	defer i.close()
+	for _, step := range []func(context.Context) error{func(context.Context) error { return nil }, i.open, i.announce} {
+		var d done
+		if err := step(ctx); err != nil {
+			d.Error = err.Error()
+		}
+		if err := json.NewEncoder(out).Encode(d); err != nil {
+			return err
+		}
+		if _, err := lines.ReadBytes('\n'); err != nil {
+			return nil //nolint:nilerr // the end is asked for by closing the input
+		}
+	}
+	return nil
+}
+
+// idlers are the connections of one worker.
+type idlers struct {
+	order
+	names   *names
+	conns   []net.Conn
+	readers sync.WaitGroup
+}
+
+func (i *idlers) open(ctx context.Context) error {
+	cfg := Config{URLs: i.URLs, Clients: i.Clients, Swarm: i.Swarm, Layout: All, Offers: DefaultOffers}
+	l, err := newLayout(&cfg)
+	if err != nil {
+		return err
+	}
+	targets := make([]target, len(i.URLs))
+	for n, u := range i.URLs {
+		if targets[n], err = parseTarget(u); err != nil {
+			return err
+		}
+	}
+	return parallel(ctx, len(i.conns), func(ctx context.Context, n int) error {
+		c, err := targets[l.server(i.From+n)].dial(ctx, i.From+n)
+		if err != nil {
+			return fmt.Errorf("connection %d: %w", i.From+n, err)
+		}
+		i.conns[n] = c
+		return nil
+	})
+}
+
+// announce joins every connection to its swarm. From then on something reads
+// it: it must answer pings.
+func (i *idlers) announce(ctx context.Context) error {
+	swarms := max(1, i.Clients/i.Swarm)
+	return parallel(ctx, len(i.conns), func(_ context.Context, n int) error {
+		hash, peer := i.names.infoHash((i.From+n)%swarms), i.names.peerID(i.From+n)
+		b := appendAnnounce(make([]byte, room, 512), appendID(nil, &hash), appendID(nil, &peer), "started", 0)
+		if _, err := i.conns[n].Write(finish(append(b, "]}"...), opText, uint32(mix(uint64(n))))); err != nil {
+			return err
+		}
+		f := &frames{c: i.conns[n], buf: make([]byte, 512)}
+		for {
+			opcode, payload, ok, err := f.next()
+			if err != nil {
+				return err
+			}
+			if !ok {
+				if err := f.fill(); err != nil {
+					return fmt.Errorf("connection %d got no reply: %w", i.From+n, err)
+				}
+				continue
+			}
+			var m message
+			if opcode == opText && (!m.scan(payload) || m.interval == nil) {
+				return fmt.Errorf("connection %d got an answer that is no reply: %.100q", i.From+n, payload)
+			}
+			if opcode == opText {
+				break
+			}
+		}
+		i.readers.Go(func() { i.hold(f) })
+		return nil
+	})
+}
+
+// hold answers the pings of a connection until it ends.
+func (i *idlers) hold(f *frames) {
+	c := f.c.(net.Conn)
+	for {
+		opcode, payload, ok, err := f.next()
+		if err == nil && !ok {
+			err = f.fill()
+		}
+		if err != nil {
+			return
+		}
+		if ok && opcode == opPing {
+			if _, err := c.Write(finish(append(make([]byte, room), payload...), opPong, 1)); err != nil {
+				return
+			}
+		}
+	}
+}
+
+func (i *idlers) close() {
+	for _, c := range i.conns {
+		if c != nil {
+			c.Close()
+		}
+	}
+	i.readers.Wait()
+}
