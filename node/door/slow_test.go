@@ -154,6 +154,28 @@ func TestDeadClientIsGivenUp(t *testing.T) {
 	})
 }
 
+// A client that was slow once is written to as any other, also after the time
+// that it had to take what waited.
+func TestSlowOnceIsNotSlowForEver(t *testing.T) {
+	overAll(t, Config{AllowPrivate: true, OfferQueue: 16 << 10, WriteTimeout: time.Second}, func(t *testing.T, s *scene) {
+		ws, deaf := s.dialDeaf()
+		sent := 0
+		for offer(deaf, 1000) {
+			sent++
+		}
+		ws.SetReadDeadline(time.Now().Add(patience))
+		for range sent {
+			hear(t, ws)
+		}
+		eventually(t, func() bool { return waiting(deaf) == 0 }, "something still waits")
+		time.Sleep(1200 * time.Millisecond)
+		if !offer(deaf, 10) {
+			t.Fatal("it is closed")
+		}
+		hear(t, ws)
+	})
+}
+
 // Pings are answered, but not for one who does not take the answers.
 func TestPingFlood(t *testing.T) {
 	overAll(t, Config{AllowPrivate: true, Queue: 20 << 10}, func(t *testing.T, s *scene) {
