@@ -39,7 +39,7 @@ func commands() []command {
 				"peerserver node",
 				"peerserver node --url wss://node.example.org --trusted-proxy 127.0.0.1/32",
 			},
-			tests: []string{"listen-fd", "end-with-stdin", "peer-delay", "seed"},
+			tests: []string{"listen-fd", "udp-fd", "end-with-stdin", "peer-delay", "seed"},
 		},
 		{
 			name: "testnet", short: "run several nodes on this machine that know each other", set: testnetCommand,

@@ -47,8 +47,10 @@ func local(a net.Addr) string {
 type nodeFlags struct {
 	cfg                           node.Config
 	urls, peers, origins, proxies stringList
-	fd                            int
+	bootstrap                     stringList
+	fd, udpFD                     int
 	endWithStdin, json            bool
+	dht, announce                 bool
 }
 
 func nodeCommand(fs *flag.FlagSet) func(context.Context, streams) error {
@@ -59,6 +61,9 @@ func nodeCommand(fs *flag.FlagSet) func(context.Context, streams) error {
 	fs.StringVar(&f.cfg.Data, "data", data, "`folder` for what must outlive the node, its key first of all; empty keeps nothing")
 	fs.StringVar(&f.cfg.Admin, "admin", node.DefaultAdmin, "`address` of the pages for the operator, which ask for no password; empty is none")
 	fs.Var(&f.peers, "peer", "base `URL` of a node to know from the start, https://host[:port]; may be repeated")
+	fs.BoolVar(&f.dht, "dht", true, "take part in the mainline DHT, over UDP on the port of --listen; without it only the nodes of --peer are known, and who dials")
+	fs.Var(&f.bootstrap, "bootstrap", "where to meet the DHT, `host:port`; may be repeated; mainline's well-known nodes if none is given")
+	fs.BoolVar(&f.announce, "announce", true, "let other nodes find this one; without it, it only dials out")
 	fs.BoolVar(&f.cfg.AllowPrivate, "allow-private", false, "meet nodes on private addresses too; no quotas on loopback")
 	fs.Var(&f.proxies, "trusted-proxy", "address `range` whose X-Forwarded-For is believed, such as 10.0.0.0/8; may be repeated")
 	fs.IntVar(&f.cfg.AddressConns, "address-conns", 500, "how many `connections` one client address may have, its other quotas in proportion; -1 is no bound")
@@ -66,8 +71,9 @@ func nodeCommand(fs *flag.FlagSet) func(context.Context, streams) error {
 	fs.BoolVar(&f.json, "json", false, "print one line of JSON when ready")
 	level := logFlag(fs)
 	fs.IntVar(&f.fd, "listen-fd", 0, "use this open file `descriptor` instead of --listen")
+	fs.IntVar(&f.udpFD, "udp-fd", 0, "use this open file `descriptor` for the DHT")
 	fs.BoolVar(&f.endWithStdin, "end-with-stdin", false, "end when standard input does, as a child process")
-	fs.DurationVar(&f.cfg.PeerDelay, "peer-delay", 0, "ask the nodes of --peer only after this `time`")
+	fs.DurationVar(&f.cfg.PeerDelay, "peer-delay", 0, "look for other nodes only after this `time`")
 	fs.Uint64Var(&f.cfg.Seed, "seed", 0, "make random choices repeatable by this `number`")
 	return func(ctx context.Context, s streams) error {
 		if data == "" && f.cfg.Data == "" && dataErr != nil && !isSet(fs, "data") {
@@ -101,6 +107,10 @@ func isSet(fs *flag.FlagSet, name string) (set bool) {
 // complete makes a node.Config of the flags.
 func (f *nodeFlags) complete() error {
 	f.cfg.URLs, f.cfg.Peers, f.cfg.Origins, f.cfg.Version = f.urls, f.peers, f.origins, version()
+	f.cfg.NoDHT, f.cfg.NoAnnounce = !f.dht, !f.announce
+	if len(f.bootstrap) > 0 {
+		f.cfg.Bootstrap = f.bootstrap
+	}
 	for _, p := range f.proxies {
 		prefix, err := parseRange(p)
 		if err != nil {
@@ -114,6 +124,13 @@ func (f *nodeFlags) complete() error {
 			return fmt.Errorf("--listen-fd %d: %w; the program that starts the node has to leave a listening socket open there", f.fd, err)
 		}
 		f.cfg.Listener = l
+	}
+	if f.udpFD != 0 {
+		p, err := net.FilePacketConn(os.NewFile(uintptr(f.udpFD), "dht"))
+		if err != nil {
+			return fmt.Errorf("--udp-fd %d: %w; the program that starts the node has to leave an open UDP socket there", f.udpFD, err)
+		}
+		f.cfg.Packets = p
 	}
 	return nil
 }

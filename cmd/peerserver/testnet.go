@@ -13,13 +13,13 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
-	"slices"
 	"strconv"
-	"strings"
 	"sync"
 	"time"
 
 	"github.com/peerservers/peerserver/node"
+	"github.com/peerservers/peerserver/protocol"
+	nets "github.com/peerservers/peerserver/testnet"
 )
 
 // freeAdmin is an admin address that no other node has.
@@ -34,6 +34,7 @@ type testnet struct {
 	nodes     int
 	processes bool
 	federate  bool
+	apart     time.Duration
 	delay     time.Duration
 	seed      uint64
 	json      bool
@@ -46,7 +47,8 @@ func testnetCommand(fs *flag.FlagSet) func(context.Context, streams) error {
 	fs.IntVar(&t.nodes, "nodes", 3, "`number` of nodes")
 	fs.BoolVar(&t.processes, "processes", false, "make every node a process of its own, so that one can be killed")
 	fs.BoolVar(&t.federate, "federate", true, "let the nodes know each other")
-	fs.DurationVar(&t.delay, "join-delay", 0, "let them know each other only after this `time`")
+	fs.DurationVar(&t.apart, "join-delay", 0, "start the nodes this `time` apart")
+	fs.DurationVar(&t.delay, "know-after", 0, "let them look for each other only after this `time`")
 	fs.Uint64Var(&t.seed, "seed", 0, "make random choices repeatable, for tests")
 	fs.BoolVar(&t.json, "json", false, "print one line of JSON when all are ready")
 	level := logFlag(fs)
@@ -62,36 +64,30 @@ func testnetCommand(fs *flag.FlagSet) func(context.Context, streams) error {
 	}
 }
 
-// peers are the base URLs that node i knows: all others. It stands for what a
-// DHT does in the open.
-func (t *testnet) peers(urls []string, i int) []string {
-	if !t.federate {
-		return nil
-	}
-	others := make([]string, 0, len(urls))
-	others = append(others, urls[:i]...)
-	return append(others, urls[i+1:]...)
+// ports are the sockets of one node.
+type ports struct {
+	listener net.Listener
+	packets  net.PacketConn
 }
 
-// open opens the port of every node, so that all are known before one runs.
-func (t *testnet) open(ctx context.Context) ([]net.Listener, []string, error) {
-	listeners := make([]net.Listener, 0, t.nodes)
-	urls := make([]string, 0, t.nodes)
+// open opens the ports of every node, so that all are known before one runs.
+func (t *testnet) open() (all []ports, addrs []string, err error) {
 	for range t.nodes {
-		l, err := new(net.ListenConfig).Listen(ctx, "tcp", "127.0.0.1:0")
+		l, p, err := nets.Listen("127.0.0.1:0")
 		if err != nil {
-			closeAll(listeners)
+			closeAll(all)
 			return nil, nil, err
 		}
-		listeners = append(listeners, l)
-		urls = append(urls, "http://"+l.Addr().String())
+		all = append(all, ports{l, p})
+		addrs = append(addrs, l.Addr().String())
 	}
-	return listeners, urls, nil
+	return all, addrs, nil
 }
 
-func closeAll(listeners []net.Listener) {
-	for _, l := range listeners {
-		l.Close()
+func closeAll(all []ports) {
+	for _, p := range all {
+		p.listener.Close()
+		p.packets.Close()
 	}
 }
 
@@ -104,34 +100,37 @@ func (t *testnet) seedOf(i int) uint64 {
 
 // runInside runs all nodes in this process.
 func (t *testnet) runInside(ctx context.Context, out io.Writer) error {
-	listeners, urls, err := t.open(ctx)
+	all, addrs, err := t.open()
 	if err != nil {
 		return err
 	}
-	defer closeAll(listeners)
-	nodes := make([]*node.Node, t.nodes)
-	list := make([]description, t.nodes)
-	for i, l := range listeners {
-		nodes[i], err = node.New(node.Config{
-			Listener: l, Admin: freeAdmin, AllowPrivate: true, Version: version(), Seed: t.seedOf(i), Log: t.log.With("node", i),
-			Peers: t.peers(urls, i), PeerDelay: t.delay,
-		})
-		if err != nil {
-			return err
-		}
-		list[i] = describe(nodes[i])
-	}
+	defer closeAll(all)
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	var serving sync.WaitGroup
 	failures := make(chan error, t.nodes)
-	for _, n := range nodes {
+	list := make([]description, t.nodes)
+	for i, p := range all {
+		n, err := node.New(node.Config{
+			Listener: p.listener, Packets: p.packets, Admin: freeAdmin, AllowPrivate: true, Seed: t.seedOf(i), Log: t.log.With("node", i),
+			Bootstrap: nets.Bootstrap(addrs, i, !t.federate), PeerDelay: t.delay, Version: version(),
+		})
+		if err != nil {
+			failures <- err
+			break
+		}
+		list[i] = describe(n)
 		serving.Go(func() {
 			failures <- n.Serve(ctx)
 			stop() // one node that fails ends all
 		})
+		if !t.pause(ctx, i) {
+			break
+		}
 	}
-	err = t.announce(ctx, out, urls, list)
+	if len(failures) == 0 {
+		err = t.announce(ctx, out, list)
+	}
 	stop()
 	serving.Wait()
 	close(failures)
@@ -141,9 +140,24 @@ func (t *testnet) runInside(ctx context.Context, out io.Writer) error {
 	return err
 }
 
+// pause waits after the start of node i, but for the last. It reports false
+// when all is to end.
+func (t *testnet) pause(ctx context.Context, i int) bool {
+	if t.apart == 0 || i == t.nodes-1 {
+		return ctx.Err() == nil
+	}
+	t.log.Info("started", "node", i, "of", t.nodes, "next in", t.apart)
+	select {
+	case <-time.After(t.apart):
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
 // announce prints the nodes when they are ready, and waits for the end.
-func (t *testnet) announce(ctx context.Context, out io.Writer, urls []string, list []description) error {
-	if err := t.awaitKnown(ctx, urls); err != nil || ctx.Err() != nil {
+func (t *testnet) announce(ctx context.Context, out io.Writer, list []description) error {
+	if err := t.awaitLinks(ctx, list); err != nil || ctx.Err() != nil {
 		return err
 	}
 	if err := t.print(out, list); err != nil {
@@ -153,32 +167,35 @@ func (t *testnet) announce(ctx context.Context, out io.Writer, urls []string, li
 	return nil
 }
 
-// awaitKnown waits until all nodes answer and know all others, unless they are
-// not to, or only later.
-func (t *testnet) awaitKnown(ctx context.Context, urls []string) error {
-	all := t.federate && t.delay == 0
+// awaitLinks waits until all nodes answer and have found the others, a few of
+// them where there are many, unless they are not to, or only later.
+func (t *testnet) awaitLinks(ctx context.Context, list []description) error {
+	want := 0
+	if t.federate && t.delay == 0 {
+		want = min(t.nodes-1, protocol.MeshLinks)
+	}
 	wait, cancel := context.WithTimeout(ctx, readyWithin)
 	defer cancel()
-	for i, url := range urls {
+	for i, d := range list {
 		for {
-			known, err := askKnown(wait, url)
-			if err == nil && (!all || known >= len(urls)-1) {
+			links, err := askLinks(wait, d.URL)
+			if err == nil && links >= want {
 				break
 			}
 			select {
-			case <-time.After(10 * time.Millisecond):
+			case <-time.After(20 * time.Millisecond):
 				continue
 			case <-ctx.Done():
 				return nil
 			case <-wait.Done():
 			}
-			return fmt.Errorf("node %d is not ready after %v and knows %d of %d others: %w", i, readyWithin, known, len(urls)-1, err)
+			return fmt.Errorf("node %d is not ready after %v: linked to %d nodes, not %d (%w); is something else on the ports?", i, readyWithin, links, want, err)
 		}
 	}
 	return nil
 }
 
-func askKnown(ctx context.Context, url string) (int, error) {
+func askLinks(ctx context.Context, url string) (int, error) {
 	q, err := http.NewRequestWithContext(ctx, http.MethodGet, url+"/stats.json", nil)
 	if err != nil {
 		return 0, err
@@ -189,9 +206,12 @@ func askKnown(ctx context.Context, url string) (int, error) {
 	}
 	defer answer.Body.Close()
 	var s struct {
-		Known int `json:"known"`
+		Relay struct {
+			Links int `json:"links"`
+		} `json:"relay"`
 	}
-	return s.Known, json.NewDecoder(answer.Body).Decode(&s)
+	err = json.NewDecoder(answer.Body).Decode(&s)
+	return s.Relay.Links, err
 }
 
 func (t *testnet) print(out io.Writer, list []description) error {
@@ -213,11 +233,11 @@ func (t *testnet) runProcesses(ctx context.Context, s streams) error {
 	if err != nil {
 		return err
 	}
-	listeners, urls, err := t.open(ctx)
+	all, addrs, err := t.open()
 	if err != nil {
 		return err
 	}
-	defer closeAll(listeners)
+	defer closeAll(all)
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	children := make([]*child, 0, t.nodes)
@@ -230,27 +250,32 @@ func (t *testnet) runProcesses(ctx context.Context, s streams) error {
 		}
 	}()
 	list := make([]description, t.nodes)
-	for i, l := range listeners {
+	for i, p := range all {
 		args := []string{
-			"node", "--listen-fd", "3", "--admin", freeAdmin, "--data", "", "--allow-private", "--end-with-stdin", "--json", "--log", t.level,
-			"--seed", strconv.FormatUint(t.seedOf(i), 10), "--peer-delay", t.delay.String(),
+			"node", "--listen-fd", "3", "--udp-fd", "4", "--admin", freeAdmin, "--data", "", "--allow-private", "--end-with-stdin", "--json",
+			"--log", t.level, "--seed", strconv.FormatUint(t.seedOf(i), 10), "--peer-delay", t.delay.String(),
 		}
-		for _, peer := range t.peers(urls, i) {
-			args = append(args, "--peer", peer)
+		for _, at := range nets.Bootstrap(addrs, i, !t.federate) {
+			args = append(args, "--bootstrap", at)
 		}
-		c, err := startChild(program, args, l.(*net.TCPListener), s.err)
+		if !t.federate || t.nodes == 1 {
+			args = append(args, "--dht=false")
+		}
+		c, err := startChild(program, args, p, s.err)
 		if err != nil {
 			return err
 		}
 		children = append(children, c)
-		l.Close() // the child has its own
-	}
-	for i, c := range children {
+		p.listener.Close() // the child has its own
+		p.packets.Close()
 		if list[i], err = c.ready(ctx); err != nil {
 			return fmt.Errorf("node %d: %w", i, err)
 		}
+		if !t.pause(ctx, i) {
+			return nil
+		}
 	}
-	return t.announce(ctx, s.out, urls, list)
+	return t.announce(ctx, s.out, list)
 }
 
 // child is a node that is a process of its own.
@@ -260,14 +285,19 @@ type child struct {
 	stdout io.Reader
 }
 
-func startChild(program string, args []string, l *net.TCPListener, log io.Writer) (*child, error) {
-	f, err := l.File()
+func startChild(program string, args []string, p ports, log io.Writer) (*child, error) {
+	l, err := p.listener.(*net.TCPListener).File()
 	if err != nil {
 		return nil, err
 	}
-	defer f.Close()
+	defer l.Close()
+	u, err := p.packets.(*net.UDPConn).File()
+	if err != nil {
+		return nil, err
+	}
+	defer u.Close()
 	cmd := exec.Command(program, args...) //nolint:noctx // it ends with its standard input, after saying goodbye
-	cmd.Stderr, cmd.ExtraFiles, cmd.Env = log, []*os.File{f}, withoutSettings(os.Environ())
+	cmd.Stderr, cmd.ExtraFiles = log, []*os.File{l, u}
 	c := &child{cmd: cmd}
 	if c.stdin, err = cmd.StdinPipe(); err != nil {
 		return nil, err
@@ -276,12 +306,6 @@ func startChild(program string, args []string, l *net.TCPListener, log io.Writer
 		return nil, err
 	}
 	return c, cmd.Start()
-}
-
-// withoutSettings leaves out what is said to this process: a file that
-// PEERSERVER_CONFIG names has the flags of testnet, and node has others.
-func withoutSettings(environ []string) []string {
-	return slices.DeleteFunc(environ, func(e string) bool { return strings.HasPrefix(e, envPrefix) })
 }
 
 // ready reads the line that a node prints.

@@ -76,7 +76,7 @@ async function startProgram({ nodes, federate, processes, knowAfter }) {
   const args = ['testnet', '--nodes', String(nodes), '--json'];
   if (!federate) args.push('--federate=false');
   if (processes) args.push('--processes');
-  if (knowAfter) args.push('--join-delay', `${knowAfter}s`);
+  if (knowAfter) args.push('--know-after', `${knowAfter}s`);
   const program = new Program(bin, args);
   const ready = JSON.parse(await program.line(READY_WITHIN, 'the nodes are ready'));
   if (ready.nodes.length !== nodes) throw new Error(`testnet started ${ready.nodes.length} nodes, want ${nodes}`);
