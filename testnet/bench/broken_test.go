@@ -2,7 +2,6 @@ package bench_test
 
 import (
 	"bytes"
-	"context"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -74,7 +73,7 @@ func (p *proxy) ServeHTTP(w http.ResponseWriter, q *http.Request) {
 		p.t.Error(err)
 		return
 	}
-	server, _, err := websocket.DefaultDialer.DialContext(context.Background(), p.node, nil)
+	server, _, err := websocket.DefaultDialer.Dial(p.node, nil)
 	if err != nil {
 		p.t.Error(err)
 		return

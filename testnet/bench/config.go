@@ -87,7 +87,7 @@ func (cfg *Config) complete() error {
 	orElse(&cfg.Layout, All)
 	if cfg.Seed == 0 {
 		var b [8]byte
-		rand.Read(b[:]) //nolint:errcheck // never fails
+		rand.Read(b[:]) // never fails
 		cfg.Seed = binary.LittleEndian.Uint64(b[:])
 	}
 	switch {

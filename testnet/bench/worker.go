@@ -33,7 +33,7 @@ func Worker(ctx context.Context, in io.Reader, out io.Writer) error {
 			return err
 		}
 		if _, err := lines.ReadBytes('\n'); err != nil {
-			return nil //nolint:nilerr // the end is asked for by closing the input
+			return nil // which is how it is told to end
 		}
 	}
 	return nil
