@@ -47,6 +47,11 @@ func commands() []command {
 			examples: []string{"peerserver testnet", "peerserver testnet --nodes 5 --processes --json"},
 		},
 		{
+			name: "lookup", args: "APP", short: "find the nodes that serve an app", set: lookupCommand,
+			about:    "Asks the DHT which nodes serve an app, asks each for its signed record, and prints those that verify. APP is an infohash, as 40 hex digits or 20 characters, or the app's name on the door of --door. Nothing is announced.",
+			examples: []string{"peerserver lookup 2f1e0c9d8b7a6f5e4d3c2b1a09f8e7d6c5b4a392", "peerserver lookup --json --private --bootstrap 127.0.0.1:8787 2f1e0c9d8b7a6f5e4d3c2b1a09f8e7d6c5b4a392"},
+		},
+		{
 			name: "version", short: "print the version", set: versionCommand,
 			about:    "Prints what the program was built from.",
 			examples: []string{"peerserver version", "peerserver version --json"},
