@@ -233,7 +233,11 @@ func (s *Store) gather(ctx context.Context, d side, key [20]byte, c *candidates)
 // twice.
 func (s *Store) survey(ctx context.Context, d side, target [20]byte, ask func(context.Context, netip.AddrPort) (*reply, error)) ([]step, walkStats) {
 	b := &asked{answers: make(map[netip.AddrPort]*answer)}
+	public := d.srv.publicAddr(d.v6)
 	do := func(_ context.Context, addr netip.AddrPort) (*reply, error) {
+		if addr == d.self || addr == public {
+			return nil, errSelf // others name us, too
+		}
 		return b.once(addr, func() (*reply, error) { return ask(ctx, addr) })
 	}
 	var far [20]byte
@@ -258,6 +262,8 @@ func (s *Store) survey(ctx context.Context, d side, target [20]byte, ask func(co
 			closest = append(closest, st)
 		}
 	}
+	own := d.srv.family(d.v6).id()
+	closest = slices.DeleteFunc(closest, func(c step) bool { return c.ID == own }) // at another address of ours
 	slices.SortFunc(closest, func(a, b step) int {
 		da, db := distance(a.ID, target), distance(b.ID, target)
 		return bytes.Compare(da[:], db[:])

@@ -14,7 +14,7 @@ import (
 )
 
 const (
-	turnsAtOnce   = 32
+	turnsAtOnce   = 16
 	saveEvery     = 5 * time.Second
 	saveTableEach = 6 // times that
 )
