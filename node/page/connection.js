@@ -3,6 +3,7 @@
 // The tracker protocol has no place for candidates that come later, so an offer or answer waits until all are gathered.
 
 const GATHER_WITHIN = 2000;
+const ANSWER_WITHIN = 8000; // to an offer that was handed over
 const CONNECT_WITHIN = 20_000;
 const BACK_WITHIN = 10_000; // after a connection was interrupted
 const PING_EVERY = 4000;
@@ -17,6 +18,7 @@ export class Connection {
   /** 'direct', or 'relay' when a TURN server had to help. */
   path = undefined;
   isOpen = false;
+  since = performance.now();
   on = { open() {}, message() {}, measured() {}, close() {} };
   #pc;
   #channel;
@@ -82,9 +84,14 @@ export class Connection {
     this.on.close(was);
   }
 
-  #limit() {
+  /** From now on an answer has to come in time. */
+  expect() {
+    this.#limit(ANSWER_WITHIN);
+  }
+
+  #limit(ms = CONNECT_WITHIN) {
     clearTimeout(this.#timer);
-    this.#timer = setTimeout(() => this.close(), CONNECT_WITHIN);
+    this.#timer = setTimeout(() => this.close(), ms);
   }
 
   async #gathered() {

@@ -1,8 +1,9 @@
 // A room: everybody in it has a direct connection to everybody else. The node only introduces them.
 //
 // Who comes announces some offers; the node hands each to another member, on itself or on another node, and keeps some for
-// those who come later. Two that make each other an offer at once get two connections, and use the one that the lower
-// peer id offered.
+// those who come later. Those who are connected introduce the rest: they tell each other whom they are connected to, and pass
+// offers and answers on, one step far. Two that make each other an offer at
+// once get two connections, and use the one that the lower peer id offered.
 
 import { Connection } from './connection.js';
 import { sha1 } from './sha1.js';
@@ -18,9 +19,11 @@ const MOST_OFFERS = 5;
 const OFFER_LASTS = 110_000;
 const SOON = 1000;
 const MISSING_AGAIN = 10_000; // announce again while somebody is not connected yet
+const TELL_EVERY = 3000; // whom one is connected to
+const ANSWER_COUNTS = 3000; // a node may show one offer to several: an answer to it need not lead to anything
 const LOSER_STAYS = 2000; // for what is still under way on it
 const REMEMBERED = 500; // messages, to drop repeats
-const PER_SECOND = 20; // messages of one person
+const PER_SECOND = 50; // messages of one person
 
 /** The info_hash of a room, for its name as people type it. */
 export async function roomHash(name) {
@@ -47,6 +50,7 @@ export class Mesh {
   #announcing = false;
   #timer;
   #due = Infinity; // when it ends
+  #telling;
   #left = false;
   #seen = new Set();
 
@@ -58,17 +62,18 @@ export class Mesh {
     this.#on = on;
     this.#name = name;
     this.#iceServers = iceServers;
+    this.#telling = setInterval(() => this.#tellPeople(), TELL_EVERY);
     this.#tracker = new Tracker({
       url,
       infoHash,
       peerId: this.id,
       on: {
         state: (state) => {
-          on.node(state);
+          this.#on.node(state);
           if (state === 'open') this.#announce('started');
         },
         reply: (reply) => this.#replied(reply),
-        offer: (offer) => this.#answer(offer),
+        offer: ({ from, id, offer }) => this.#answer(from, offer, (answer) => this.#tracker.answer({ from, id }, answer)),
         answer: (answer) => this.#answered(answer),
         failure: () => this.#again(MISSING_AGAIN),
       },
@@ -92,7 +97,9 @@ export class Mesh {
   leave() {
     if (this.#left) return;
     this.#left = true;
+    this.#on = Object.fromEntries(Object.keys(this.#on).map((name) => [name, () => {}]));
     clearTimeout(this.#timer);
+    clearInterval(this.#telling);
     this.#tracker.close();
     for (const { connection } of this.#offers.values()) connection.close();
     const all = [...this.#people.values()].flatMap((p) => [...p.connections]);
@@ -173,33 +180,73 @@ export class Mesh {
     else this.#again(missing > 0 && this.#room() > 0 ? MISSING_AGAIN : interval * 1000);
   }
 
-  async #answer({ from, id, offer }) {
-    if (this.#left || typeof offer?.sdp !== 'string' || this.#people.get(from)?.busy() || (!this.#people.has(from) && this.#room() <= 0)) return;
+  async #answer(from, offer, reply) {
+    if (this.#left || typeof offer?.sdp !== 'string' || this.#people.get(from)?.busy() || !this.#hasPlace(from)) return;
     const person = this.#person(from);
-    person.answering = true;
-    try {
+    await person.during(async () => {
       const [connection, answer] = await Connection.answer(this.#iceServers, offer);
       this.#adopt(person, connection, from);
-      this.#tracker.answer({ from, id }, answer);
-    } catch {
-      // An offer that the browser does not take.
-    } finally {
-      person.answering = false;
-      this.#forget(person);
-    }
+      reply(answer);
+    });
+    this.#forget(person);
+  }
+
+  #hasPlace(id) {
+    return this.#people.has(id) || this.#room() > 0;
   }
 
   #answered({ from, id, answer }) {
     const made = this.#offers.get(id);
     if (this.#left || !made || typeof answer?.sdp !== 'string') return;
     this.#offers.delete(id);
-    if (this.#people.get(from)?.best() || (!this.#people.has(from) && this.#room() <= 0)) {
+    if (this.#people.get(from)?.best() || !this.#hasPlace(from)) {
       made.connection.close();
     } else {
       this.#adopt(this.#person(from), made.connection, this.id);
       made.connection.accept(answer);
     }
     this.#soon(); // with another offer in its place
+  }
+
+  // Tells everybody whom one is connected to.
+  #tellPeople() {
+    const ids = this.people().filter((p) => p.state === 'open').map((p) => p.id);
+    for (const id of ids) this.#people.get(id).best().send({ t: 'people', ids });
+  }
+
+  // A person names others. Of two that do not know each other the lower id asks.
+  #introduced(ids, by) {
+    if (!Array.isArray(ids)) return;
+    for (const id of ids.slice(0, MAX_PEOPLE)) {
+      if (typeof id === 'string' && id.length === this.id.length && this.id < id && !this.#people.get(id)?.busy() && this.#hasPlace(id)) {
+        this.#ask(id, by);
+      }
+    }
+  }
+
+  async #ask(id, by) {
+    const person = this.#person(id);
+    await person.during(async () => {
+      const [connection, { sdp }] = await Connection.offer(this.#iceServers);
+      connection.expect();
+      this.#adopt(person, connection, this.id);
+      person.asked = connection;
+      by.best()?.send({ t: 'pass', kind: 'offer', from: this.id, to: id, sdp });
+    });
+    this.#forget(person);
+  }
+
+  #pass(m, by) {
+    const { kind, from, to, sdp } = m;
+    if (to !== this.id) {
+      // One step: it comes from who wrote it.
+      if (from === by.id) this.#people.get(to)?.best()?.send(m);
+    } else if (kind === 'offer' && typeof from === 'string' && from.length === this.id.length && from < this.id) {
+      this.#answer(from, { sdp }, (answer) => by.best()?.send({ t: 'pass', kind: 'answer', from: this.id, to: from, sdp: answer.sdp }));
+    } else if (kind === 'answer' && typeof sdp === 'string') {
+      const asked = this.#people.get(from)?.takeAsked();
+      asked?.accept({ sdp });
+    }
   }
 
   #person(id) {
@@ -209,7 +256,7 @@ export class Mesh {
 
   // A person whom nothing leads to any more is gone.
   #forget(person) {
-    if (person.connections.size === 0 && !person.answering && this.#people.get(person.id) === person) {
+    if (person.connections.size === 0 && !person.making && this.#people.get(person.id) === person) {
       this.#people.delete(person.id);
       if (person.greeted) this.#on.left(person);
       this.#on.people();
@@ -218,6 +265,10 @@ export class Mesh {
   }
 
   #adopt(person, connection, offeredBy) {
+    if (this.#left) {
+      connection.close();
+      return;
+    }
     connection.offeredBy = offeredBy;
     person.connections.add(connection);
     connection.on = {
@@ -225,12 +276,14 @@ export class Mesh {
         connection.send({ t: 'hello', name: this.#name });
         const loser = person.loser();
         if (loser) setTimeout(() => loser.close(), LOSER_STAYS);
+        this.#tellPeople();
         this.#on.people();
       },
       message: (m) => this.#message(person, m),
       measured: () => this.#on.people(),
       close: (wasOpen) => {
         person.connections.delete(connection);
+        if (person.asked === connection) person.asked = undefined;
         if (!wasOpen && !person.greeted && person.connections.size === 0 && !this.#left) this.#on.unreachable();
         this.#forget(person);
       },
@@ -241,6 +294,12 @@ export class Mesh {
   #message(person, m) {
     if (!person.mayTalk()) return;
     switch (m.t) {
+      case 'people':
+        this.#introduced(m.ids, person);
+        break;
+      case 'pass':
+        this.#pass(m, person);
+        break;
       case 'hello':
         person.name = clean(m.name, MAX_NAME) || 'somebody';
         if (!person.greeted) {
@@ -268,7 +327,8 @@ export class Mesh {
 class Person {
   name = '';
   greeted = false; // it told its name
-  answering = false;
+  making = 0; // connections that are not in the set yet
+  asked = undefined; // the one whose offer another person passed on
   connections = new Set();
   #second = 0;
   #messages = 0;
@@ -291,7 +351,29 @@ class Person {
 
   /** Another offer of this person is of no use. */
   busy() {
-    return this.answering || this.best() !== undefined || [...this.connections].some((c) => c.offeredBy === this.id);
+    return this.making > 0 || this.asked !== undefined || this.best() !== undefined || this.#answeredLately();
+  }
+
+  #answeredLately() {
+    return [...this.connections].some((c) => c.offeredBy === this.id && performance.now() - c.since < ANSWER_COUNTS);
+  }
+
+  /** Runs what makes a connection; what the browser refuses is no connection. */
+  async during(make) {
+    this.making += 1;
+    try {
+      await make();
+    } catch {
+      // An offer that makes no sense to the browser, or no more connections.
+    } finally {
+      this.making -= 1;
+    }
+  }
+
+  takeAsked() {
+    const asked = this.asked;
+    this.asked = undefined;
+    return asked;
   }
 
   mayTalk() {
