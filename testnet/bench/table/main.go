@@ -173,11 +173,14 @@ func (r results) wrong(row string) string {
 func (r results) machine(b *strings.Builder, date, commit string) {
 	var m bench.Machine
 	rounds := 0
-	var loads []string
+	var loads []float64
 	for _, row := range loadRows {
 		for _, x := range r[row.key] {
 			m = x.Machine
-			loads = append(loads, strings.Fields(x.Machine.LoadBefore + " 0")[0])
+			var minute float64
+			if _, err := fmt.Sscan(x.Machine.LoadBefore, &minute); err == nil {
+				loads = append(loads, minute)
+			}
 		}
 		rounds = max(rounds, len(r[row.key]))
 	}
@@ -185,7 +188,7 @@ func (r results) machine(b *strings.Builder, date, commit string) {
 	fmt.Fprintf(b, "Measured on %s at commit %s: %d cores (%s), %s, Linux %s, %s. Medians of %d rounds.\n",
 		date, commit, m.Cores, m.CPU, m.OS, m.Kernel, m.Go, rounds)
 	if len(loads) > 0 {
-		fmt.Fprintf(b, "Servers and load generator share the cores. The load average before the rows was %s to %s.\n\n", loads[0], loads[len(loads)-1])
+		fmt.Fprintf(b, "Servers and load generator share the cores. The load average before the rows was %.1f to %.1f; what a row itself leaves behind is some 2.\n\n", loads[0], loads[len(loads)-1])
 	}
 }
 
