@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"errors"
+	"sync"
 	"time"
 
 	"github.com/peerservers/peerserver/dhtstore"
@@ -45,10 +46,30 @@ func (n *Node) openFinder() error {
 	return n.finder.dht.SetOwn(protocol.Record{TTL: protocol.RecordTTL, URLs: urls})
 }
 
+// keepProven is how often the proven addresses are given to the disk.
+const keepProven = time.Minute
+
 // serveDHT takes part in the DHT, after the delay that tests ask for.
-func (f *finder) serveDHT(ctx context.Context) error {
-	sleep(ctx, f.delay)
-	return f.dht.Serve(ctx)
+func (n *Node) serveDHT(ctx context.Context) error {
+	sleep(ctx, n.finder.delay)
+	var keeping sync.WaitGroup
+	defer keeping.Wait()
+	ctx, end := context.WithCancel(ctx)
+	defer end()
+	keeping.Go(func() {
+		for sleep(ctx, keepProven) {
+			n.finder.dht.SetProven(n.relay.Proven())
+		}
+	})
+	return n.finder.dht.Serve(ctx)
+}
+
+// proven are the addresses that an earlier run of the node has reached.
+func (f *finder) proven() []string {
+	if f.dht == nil {
+		return nil
+	}
+	return f.dht.Proven()
 }
 
 // Want implements relay.Finder.
@@ -104,4 +125,26 @@ func (f *finder) known() int {
 		n = max(n, f.dht.Stats().Known)
 	}
 	return n
+}
+
+// DHTStats are totals of the node's part in the DHT.
+type DHTStats struct {
+	Nodes     int     `json:"nodes"`     // of the DHT, in the routing tables
+	Known     int     `json:"known"`     // nodes like this one, found at any time
+	Apps      int     `json:"apps"`      // with peers here
+	Announced int     `json:"announced"` // of them, that others can find
+	Waiting   int     `json:"waiting"`   // of them, that they cannot yet
+	Published bool    `json:"published"` // the node's record is in the DHT
+	Packets   float64 `json:"packets_per_second"`
+}
+
+func (f *finder) stats() *DHTStats {
+	if f.dht == nil {
+		return nil
+	}
+	s := f.dht.Stats()
+	return &DHTStats{
+		Nodes: s.Nodes4 + s.Nodes6, Known: s.Known, Apps: s.Apps, Announced: s.Announced, Waiting: s.Waiting,
+		Published: s.Published, Packets: s.PacketsPerSecond,
+	}
 }

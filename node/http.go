@@ -61,8 +61,9 @@ type Stats struct {
 	PeersLeecher   int            `json:"peersLeecherOnly"`
 	Node           string         `json:"node"`
 	Version        string         `json:"version"`
-	Uptime         int            `json:"uptime"` // seconds
-	Known          int            `json:"known"`  // nodes whose records are known
+	Uptime         int            `json:"uptime"`        // seconds
+	Known          int            `json:"known"`         // nodes whose records are known
+	DHT            *DHTStats      `json:"dht,omitempty"` // none without the DHT
 	Relay          relay.Stats    `json:"relay"`
 	Clients        door.Stats     `json:"clients"`
 	Doors          map[string]any `json:"doors"`
@@ -72,7 +73,7 @@ type Stats struct {
 func (n *Node) Stats() Stats {
 	s := Stats{
 		Node: n.ID().String(), Version: n.cfg.Version, Uptime: int(time.Since(n.started) / time.Second), Known: n.Known(),
-		Relay: n.relay.Stats(), Clients: n.host.Stats(), Doors: make(map[string]any),
+		DHT: n.finder.stats(), Relay: n.relay.Stats(), Clients: n.host.Stats(), Doors: make(map[string]any),
 	}
 	for _, d := range n.doors {
 		s.Doors[d.Name()] = d.Stats()

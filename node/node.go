@@ -131,7 +131,7 @@ func (n *Node) build() (err error) {
 		cfg.Dialer = relay.NewDialer(relay.DialPolicy{AllowPrivate: cfg.AllowPrivate})
 	}
 	n.relay, err = relay.New(relay.Config{
-		Key: cfg.Key, Finder: n.finder, Dialer: cfg.Dialer,
+		Key: cfg.Key, Finder: n.finder, Dialer: cfg.Dialer, Proven: n.finder.proven(),
 		Log: cfg.Log, AllowPrivate: cfg.AllowPrivate, Seed: cfg.Seed,
 	})
 	if err != nil {
@@ -218,7 +218,7 @@ func (n *Node) Serve(ctx context.Context) error {
 		func(context.Context) error { return serveHTTP(server, n.host.Front(n.listener, n)) },
 	}
 	if n.finder.dht != nil {
-		services = append(services, n.finder.serveDHT)
+		services = append(services, n.serveDHT)
 	}
 	if n.adminListener != nil {
 		services = append(services, func(context.Context) error { return serveHTTP(admin, n.adminListener) })

@@ -29,6 +29,9 @@ type Config struct {
 	// MaxApps and MaxMembers bound this node; zero means 200,000 and
 	// 1,000,000.
 	MaxApps, MaxMembers int
+	// Proven are addresses where a handshake has succeeded before, from Proven
+	// of an earlier run: they may be dialled again at once.
+	Proven []string
 	// Seed makes random choices repeatable, for tests. Zero is random.
 	Seed uint64
 }
@@ -119,7 +122,16 @@ func New(cfg Config) (*Relay, error) {
 		dirty:   make(map[*swarm]struct{}),
 	}
 	r.mesh.init(cfg.AllowPrivate)
+	r.mesh.book.restore(cfg.Proven)
 	return r, nil
+}
+
+// Proven are the addresses where a handshake has succeeded, newest first, to be
+// kept for the next start.
+func (r *Relay) Proven() []string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.mesh.book.proven()
 }
 
 // ID is the node's.
