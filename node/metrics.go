@@ -2,6 +2,7 @@ package node
 
 import (
 	"encoding/json"
+	"slices"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
@@ -51,12 +52,27 @@ func metricsOfStats() []metric {
 	}
 }
 
+func metricsOfDHT() []metric {
+	return []metric{
+		gauge("dht_nodes", "Nodes of the DHT that answer.", func(s *Stats) int { return s.DHT.Nodes }),
+		gauge("dht_apps_announced", "Apps under which other nodes can find this one.", func(s *Stats) int { return s.DHT.Announced }),
+		gauge("dht_apps_waiting", "Apps under which they cannot find it yet.", func(s *Stats) int { return s.DHT.Waiting }),
+		gauge("dht_published", "1 while the node's record is in the DHT.", func(s *Stats) int { return one(s.DHT.Published) }),
+	}
+}
+
+func one(is bool) int {
+	if is {
+		return 1
+	}
+	return 0
+}
+
 // statsCollector reads Stats once for each scrape.
 type statsCollector struct {
-	n       *Node
-	metrics []metric
-	info    *prometheus.Desc
-	drain   *prometheus.Desc
+	n            *Node
+	metrics, dht []metric
+	info, drain  *prometheus.Desc
 }
 
 // metrics are the node's own and those of the program.
@@ -65,7 +81,7 @@ func (n *Node) metrics() prometheus.Gatherer {
 	r.MustRegister(
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 		&statsCollector{
-			n: n, metrics: metricsOfStats(),
+			n: n, metrics: metricsOfStats(), dht: metricsOfDHT(),
 			info:  describe("info", "1, with the version of the program.", "version"),
 			drain: describe("draining", "1 while the node is about to stop."),
 		},
@@ -81,15 +97,15 @@ func (c *statsCollector) Describe(chan<- *prometheus.Desc) {}
 // Collect implements prometheus.Collector.
 func (c *statsCollector) Collect(out chan<- prometheus.Metric) {
 	s := c.n.Stats()
-	for _, m := range c.metrics {
+	all := c.metrics
+	if s.DHT != nil {
+		all = slices.Concat(all, c.dht)
+	}
+	for _, m := range all {
 		out <- prometheus.MustNewConstMetric(m.desc, m.kind, m.of(&s))
 	}
 	out <- prometheus.MustNewConstMetric(c.info, prometheus.GaugeValue, 1, c.n.cfg.Version)
-	draining := 0.0
-	if c.n.host.Draining() {
-		draining = 1
-	}
-	out <- prometheus.MustNewConstMetric(c.drain, prometheus.GaugeValue, draining)
+	out <- prometheus.MustNewConstMetric(c.drain, prometheus.GaugeValue, float64(one(c.n.host.Draining())))
 	for door, stats := range s.Doors {
 		for name, v := range numbers(stats) {
 			out <- prometheus.MustNewConstMetric(describe("door_"+name, "Statistics of a door.", "door"), prometheus.UntypedValue, v, door)

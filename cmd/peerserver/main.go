@@ -42,8 +42,9 @@ func commands() []command {
 			tests: []string{"listen-fd", "udp-fd", "end-with-stdin", "peer-delay", "seed"},
 		},
 		{
-			name: "testnet", short: "run several nodes on this machine that know each other", set: testnetCommand,
-			about:    "Runs several nodes on loopback, on any free ports and with fresh keys, prints their URLs when all are ready, and ends with SIGINT or SIGTERM. Nothing leaves the machine and nothing is kept.",
+			name: "testnet", short: "run several nodes on this machine, to try things", set: testnetCommand,
+			about:    "Runs several nodes on loopback, with a DHT of their own, on any free ports and with fresh keys. Prints their URLs when all are ready, and ends with SIGINT or SIGTERM. Nothing leaves the machine and nothing is kept.",
+			tests:    []string{"federate", "know-after", "seed"},
 			examples: []string{"peerserver testnet", "peerserver testnet --nodes 5 --processes --json"},
 		},
 		{
@@ -51,6 +52,8 @@ func commands() []command {
 			about:    "Asks the DHT which nodes serve an app, asks each for its signed record, and prints those that verify. APP is an infohash, as 40 hex digits or 20 characters, or the app's name on the door of --door. Nothing is announced.",
 			examples: []string{"peerserver lookup 2f1e0c9d8b7a6f5e4d3c2b1a09f8e7d6c5b4a392", "peerserver lookup --json --private --bootstrap 127.0.0.1:8787 2f1e0c9d8b7a6f5e4d3c2b1a09f8e7d6c5b4a392"},
 		},
+		benchEntry(),
+		benchEntry(),
 		{
 			name: "version", short: "print the version", set: versionCommand,
 			about:    "Prints what the program was built from.",

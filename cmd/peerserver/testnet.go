@@ -13,7 +13,9 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -100,7 +102,7 @@ func (t *testnet) seedOf(i int) uint64 {
 
 // runInside runs all nodes in this process.
 func (t *testnet) runInside(ctx context.Context, out io.Writer) error {
-	all, addrs, err := t.open()
+	all, addrs, err := t.open() //nolint:contextcheck // opening a socket waits for nothing
 	if err != nil {
 		return err
 	}
@@ -111,7 +113,7 @@ func (t *testnet) runInside(ctx context.Context, out io.Writer) error {
 	failures := make(chan error, t.nodes)
 	list := make([]description, t.nodes)
 	for i, p := range all {
-		n, err := node.New(node.Config{
+		n, err := node.New(node.Config{ //nolint:contextcheck // opening a socket waits for nothing
 			Listener: p.listener, Packets: p.packets, Admin: freeAdmin, AllowPrivate: true, Seed: t.seedOf(i), Log: t.log.With("node", i),
 			Bootstrap: nets.Bootstrap(addrs, i, !t.federate), PeerDelay: t.delay, Version: version(),
 		})
@@ -219,11 +221,12 @@ func (t *testnet) print(out io.Writer, list []description) error {
 		return printJSON(out, map[string]any{"nodes": list})
 	}
 	for _, d := range list {
-		if _, err := fmt.Fprintf(out, "node %s at %s\n", d.ID[:8], d.WS); err != nil {
+		if _, err := fmt.Fprintf(out, "node %s   page %s/   clients %s   admin %s/\n", d.ID[:8], d.URL, d.WS, d.Admin); err != nil {
 			return err
 		}
 	}
-	return nil
+	_, err := fmt.Fprintln(out, "Open two of the pages, and enter the same room in both.")
+	return err
 }
 
 // runProcesses runs each node as a child process, which ends when this one
@@ -233,7 +236,7 @@ func (t *testnet) runProcesses(ctx context.Context, s streams) error {
 	if err != nil {
 		return err
 	}
-	all, addrs, err := t.open()
+	all, addrs, err := t.open() //nolint:contextcheck // opening a socket waits for nothing
 	if err != nil {
 		return err
 	}
@@ -297,7 +300,7 @@ func startChild(program string, args []string, p ports, log io.Writer) (*child, 
 	}
 	defer u.Close()
 	cmd := exec.Command(program, args...) //nolint:noctx // it ends with its standard input, after saying goodbye
-	cmd.Stderr, cmd.ExtraFiles = log, []*os.File{l, u}
+	cmd.Stderr, cmd.ExtraFiles, cmd.Env = log, []*os.File{l, u}, withoutSettings(os.Environ())
 	c := &child{cmd: cmd}
 	if c.stdin, err = cmd.StdinPipe(); err != nil {
 		return nil, err
@@ -306,6 +309,12 @@ func startChild(program string, args []string, p ports, log io.Writer) (*child, 
 		return nil, err
 	}
 	return c, cmd.Start()
+}
+
+// withoutSettings leaves out what is said to this process: a file that
+// PEERSERVER_CONFIG names has the flags of testnet, and node has others.
+func withoutSettings(environ []string) []string {
+	return slices.DeleteFunc(environ, func(e string) bool { return strings.HasPrefix(e, envPrefix) })
 }
 
 // ready reads the line that a node prints.
