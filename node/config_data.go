@@ -149,8 +149,7 @@ func writeKey(path string, key ed25519.PrivateKey) error {
 }
 
 func dataError(path string, err error) error {
-	var at *fs.PathError
-	if errors.As(err, &at) {
+	if at, ok := errors.AsType[*fs.PathError](err); ok {
 		err = at.Err
 	}
 	return fmt.Errorf("data folder %s: %w; give this user a folder to write to, or name another with --data (with --data= the node keeps nothing, its key included)", path, err)

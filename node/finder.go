@@ -170,12 +170,10 @@ func (f *fixedFinder) ask(ctx context.Context, base string) {
 
 // bare takes the URL off an error, which may name an address.
 func bare(err error) error {
-	var u *url.Error
-	if errors.As(err, &u) {
+	if u, ok := errors.AsType[*url.Error](err); ok {
 		err = u.Err
 	}
-	var op *net.OpError
-	if errors.As(err, &op) {
+	if op, ok := errors.AsType[*net.OpError](err); ok {
 		err = op.Err
 	}
 	return err

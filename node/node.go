@@ -208,7 +208,7 @@ func (n *Node) Close() error {
 // nodes, which takes up to protocol.ClientDrain, and waits for all it started.
 func (n *Node) Serve(ctx context.Context) error {
 	n.served = true
-	defer n.Close()
+	defer n.Close() //nolint:contextcheck // it takes no context and waits for nothing
 	inner, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
 	server, admin := newServer(n), newServer(n.adminPages())

@@ -147,7 +147,7 @@ func parseRange(s string) (netip.Prefix, error) {
 }
 
 func (f *nodeFlags) serve(ctx context.Context, out io.Writer) error {
-	n, err := node.New(f.cfg)
+	n, err := node.New(f.cfg) //nolint:contextcheck // opening a socket waits for nothing
 	if err != nil {
 		return err
 	}
@@ -158,7 +158,7 @@ func (f *nodeFlags) serve(ctx context.Context, out io.Writer) error {
 		err = f.print(out, d)
 	}
 	if err != nil {
-		n.Close()
+		n.Close() //nolint:contextcheck // it takes no context and waits for nothing
 		return err
 	}
 	return n.Serve(ctx)

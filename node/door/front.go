@@ -230,7 +230,7 @@ func (w *answer) finish() outcome {
 		StatusCode: w.code, ProtoMajor: 1, ProtoMinor: 1, Header: w.Header(), Close: true,
 		ContentLength: int64(w.body.Len()), Body: io.NopCloser(&w.body),
 	}
-	hc.SetWriteDeadline(time.Now().Add(firstWithin))
+	_ = hc.SetWriteDeadline(time.Now().Add(firstWithin))
 	w.w.Reset(hc)
 	_ = response.Write(w.w)
 	_ = w.w.Flush()

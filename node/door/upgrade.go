@@ -4,6 +4,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -91,8 +92,8 @@ func (c *Conn) takeForwarded(q *http.Request) bool {
 	all := strings.Split(strings.Join(q.Header.Values("X-Forwarded-For"), ","), ",")
 	// The last address that is not a proxy of ours: those before it are only
 	// what the client claims.
-	for i := len(all) - 1; i >= 0; i-- {
-		a, err := netip.ParseAddr(strings.TrimSpace(all[i]))
+	for _, hop := range slices.Backward(all) {
+		a, err := netip.ParseAddr(strings.TrimSpace(hop))
 		if err != nil {
 			return true
 		}

@@ -2,6 +2,7 @@ package tracker
 
 import (
 	"errors"
+	"slices"
 	"sync"
 	"time"
 
@@ -301,8 +302,7 @@ func (s *session) fail(action string, hash []byte, reason error) {
 func (s *session) Sweep(now time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for i := len(s.peers) - 1; i >= 0; i-- {
-		p := s.peers[i]
+	for _, p := range slices.Backward(s.peers) {
 		if p.gone.Load() || now.UnixNano()-p.heard > int64(2*p.told) {
 			p.m.Leave()
 			s.remove(p)
