@@ -224,6 +224,12 @@ func TestMetrics(t *testing.T) {
 			t.Errorf("%s is %v (%v), want %v", name, v, ok, want)
 		}
 	}
+	if _, ok := got["peerserver_dht_nodes"]; ok {
+		t.Error("numbers of a DHT that the node is without")
+	}
+	if _, body := fetch(t, startNode(t, node.Config{Admin: "127.0.0.1:0", Bootstrap: []string{}}), "/metrics"); !strings.Contains(body, "\npeerserver_dht_nodes 0\n") {
+		t.Error("a node in the DHT does not show its part")
+	}
 	if !strings.Contains(body, "go_goroutines ") || !strings.Contains(body, "process_open_fds ") {
 		t.Error("the numbers of the program are missing")
 	}

@@ -84,6 +84,11 @@ func (c *Config) complete() error {
 	if c.AddressConns > maxAddressConns {
 		return fmt.Errorf("%d connections an address are over %d; -1 is no bound", c.AddressConns, maxAddressConns)
 	}
+	for _, b := range c.Bootstrap {
+		if host, port, err := net.SplitHostPort(b); err != nil || host == "" || !isPort(port) {
+			return fmt.Errorf("bootstrap %q is not of the form host:port, such as router.bittorrent.com:6881", b)
+		}
+	}
 	if c.Listen == "" {
 		c.Listen = ":" + strconv.Itoa(protocol.DefaultPort)
 	}
@@ -95,6 +100,11 @@ func (c *Config) complete() error {
 	}
 	c.Quota = perAddress(c.Quota, c.AddressConns)
 	return nil
+}
+
+func isPort(s string) bool {
+	n, err := strconv.ParseUint(s, 10, 16)
+	return err == nil && n > 0
 }
 
 // What one connection of an address adds to the address's other quotas: the

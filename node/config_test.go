@@ -81,7 +81,9 @@ func fails(t *testing.T, cfg node.Config, says ...string) {
 	if cfg.Listen == "" && cfg.Listener == nil {
 		cfg.Listen = "127.0.0.1:0"
 	}
-	cfg.Bootstrap = []string{}
+	if cfg.Bootstrap == nil {
+		cfg.Bootstrap = []string{} // nothing of a test is to leave the machine
+	}
 	n, err := node.New(cfg)
 	if err == nil {
 		n.Close()
@@ -126,6 +128,11 @@ func TestErrorsSayWhatToDo(t *testing.T) {
 	fails(t, node.Config{Data: filepath.Join(file, "below")}, "data folder", "not a directory", "--data")
 	fails(t, node.Config{Data: keyed("", 0o600)}, "node.key holds no ed25519 key", "move it away")
 	fails(t, node.Config{Data: keyed(strings.Repeat("x", 5000), 0o600)}, "node.key is not a key file")
+	for _, bad := range []string{"", "router.example", ":6881", "router.example:0", "router.example:dht", "https://router.example"} {
+		fails(t, node.Config{Bootstrap: []string{bad}}, "bootstrap ", "host:port")
+	}
+	fails(t, node.Config{Peers: []string{"node.example"}}, "https://host[:port]")
+	fails(t, node.Config{URLs: []string{"https://node.example"}}, "own URL", "wss://")
 	fails(t, node.Config{AddressConns: 20_001}, "20001 connections", "-1")
 	if runtime.GOOS != "windows" {
 		fails(t, node.Config{Data: keyed("x", 0o640)}, "can be read by other users", "chmod 600")
