@@ -26,6 +26,7 @@ type contacts struct {
 	mu       sync.Mutex
 	seen     *lru[netip.AddrPort, contact]
 	dead     *lru[netip.AddrPort, silence]
+	asking   map[netip.AddrPort]int // our own queries on their way
 	snapshot []node // of the table: those that are good
 	built    time.Time
 	changed  time.Time // when the table may last have become another
@@ -45,7 +46,7 @@ type silence struct {
 func newContacts() *contacts {
 	return &contacts{
 		seen: newLRU[netip.AddrPort, contact](maxContacts, 0),
-		dead: newLRU[netip.AddrPort, silence](maxDead, 2*goodFor),
+		dead: newLRU[netip.AddrPort, silence](maxDead, 2*goodFor), asking: make(map[netip.AddrPort]int),
 	}
 }
 
@@ -104,6 +105,28 @@ func (c *contacts) isDead(addr netip.AddrPort, now time.Time) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.deadLocked(addr, now)
+}
+
+// ask lets a query of our own pass spare, until done.
+func (c *contacts) ask(addr netip.AddrPort) (done func()) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.asking[addr]++
+	return func() {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if c.asking[addr]--; c.asking[addr] == 0 {
+			delete(c.asking, addr)
+		}
+	}
+}
+
+// spare says whether the library would ask a dead node for no reason of ours:
+// to keep its table it asks all nodes that it is told of, each minute.
+func (c *contacts) spare(addr netip.AddrPort, now time.Time) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.asking[addr] == 0 && c.deadLocked(addr, now)
 }
 
 func (c *contacts) deadLocked(addr netip.AddrPort, now time.Time) bool {

@@ -254,6 +254,9 @@ func (f *family) answered(p packet, from netip.AddrPort) {
 
 // send sends a query of the library's.
 func (f *family) send(b []byte, to netip.AddrPort) error {
+	if f.known.spare(to, time.Now()) {
+		return errTimeout
+	}
 	return f.server.write(f.mac.seal(b, to), to)
 }
 
@@ -262,6 +265,7 @@ func (f *family) query(ctx context.Context, addr netip.AddrPort, method string, 
 	if err := f.server.pace.wait(ctx, addr); err != nil {
 		return nil, err
 	}
+	defer f.known.ask(addr)()
 	f.server.count.queries.Add(1)
 	res := f.lib.Load().Query(ctx, dht.NewAddr(net.UDPAddrFromAddrPort(addr)), method, dht.QueryInput{
 		MsgArgs: args, NumTries: tries, RateLimiting: dht.QueryRateLimiting{WaitOnRetries: true},
