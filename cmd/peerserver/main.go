@@ -53,7 +53,6 @@ func commands() []command {
 			examples: []string{"peerserver lookup 2f1e0c9d8b7a6f5e4d3c2b1a09f8e7d6c5b4a392", "peerserver lookup --json --private --bootstrap 127.0.0.1:8787 2f1e0c9d8b7a6f5e4d3c2b1a09f8e7d6c5b4a392"},
 		},
 		benchEntry(),
-		benchEntry(),
 		{
 			name: "version", short: "print the version", set: versionCommand,
 			about:    "Prints what the program was built from.",
