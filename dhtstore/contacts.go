@@ -27,7 +27,7 @@ type contacts struct {
 	seen     *lru[netip.AddrPort, contact]
 	dead     *lru[netip.AddrPort, silence]
 	asking   map[netip.AddrPort]int // our own queries on their way
-	snapshot []node // of the table: those that are good
+	snapshot []node                 // of the table: those that are good
 	built    time.Time
 	changed  time.Time // when the table may last have become another
 }

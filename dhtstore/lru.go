@@ -28,7 +28,7 @@ func newLRU[K comparable, V any](max int, ttl time.Duration) *lru[K, V] {
 	return &lru[K, V]{max: max, ttl: ttl, entries: make(map[K]*list.Element), shares: make(map[netip.Addr]int)}
 }
 
-// maxShare is the part of a full map that one owner can fill.
+// maxShare is the part of a map that one owner can have: an eighth.
 const maxShare = 8
 
 // get returns nil for what is not there. Using an entry does not make it live
@@ -47,14 +47,14 @@ func (l *lru[K, V]) get(key K, now time.Time) *V {
 	return &entry.value
 }
 
-// put adds or replaces. When the map is full, an owner that has its share
-// already loses an entry of its own; the zero owner is never held to a share.
+// put adds or replaces. An owner that has its share already loses an entry of
+// its own for it; the zero owner is never held to a share.
 func (l *lru[K, V]) put(key K, value V, owner netip.Addr, now time.Time) *V {
 	if e := l.entries[key]; e != nil {
 		l.remove(e)
 	}
-	if len(l.entries) >= l.max {
-		l.remove(l.victim(owner))
+	if e := l.victim(owner); e != nil {
+		l.remove(e)
 	}
 	entry := &lruEntry[K, V]{key: key, value: value, owner: owner, until: now.Add(l.ttl)}
 	l.entries[key] = l.order.PushFront(entry)
@@ -91,6 +91,7 @@ func (l *lru[K, V]) sweep(now time.Time) {
 	}
 }
 
+// victim is the entry that has to go for one more of an owner's, if any.
 func (l *lru[K, V]) victim(owner netip.Addr) *list.Element {
 	if owner.IsValid() && l.shares[owner] >= max(1, l.max/maxShare) {
 		for e := l.order.Back(); e != nil; e = e.Prev() {
@@ -99,7 +100,10 @@ func (l *lru[K, V]) victim(owner netip.Addr) *list.Element {
 			}
 		}
 	}
-	return l.order.Back()
+	if len(l.entries) >= l.max {
+		return l.order.Back()
+	}
+	return nil
 }
 
 func (l *lru[K, V]) remove(e *list.Element) {
