@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"runtime/debug"
 	"strings"
+	"syscall"
 	"time"
 
 	"go.etcd.io/bbolt"
@@ -35,8 +36,8 @@ const (
 // disk is the file in the data folder. All of it is read once, when it is
 // opened, and it is thrown away when that fails: what it has can be had again.
 type disk struct {
-	db  *bbolt.DB
-	log *slog.Logger
+	db      *bbolt.DB
+	failing bool // the last save did; Store.save's
 }
 
 // kept is what was on the disk.
@@ -55,7 +56,7 @@ func openDisk(dir string, self protocol.NodeID, c *cache, log *slog.Logger) (*di
 		return nil, kept{}, err
 	}
 	path := filepath.Join(dir, diskName)
-	d, k, err := openFile(path, self, c, log)
+	d, k, err := openFile(path, self, c)
 	if err == nil || !broken(err) {
 		return d, k, err
 	}
@@ -63,10 +64,10 @@ func openDisk(dir string, self protocol.NodeID, c *cache, log *slog.Logger) (*di
 	if err := os.Rename(path, path+".broken"); err != nil {
 		return nil, kept{}, err
 	}
-	return openFile(path, self, c, log)
+	return openFile(path, self, c)
 }
 
-func openFile(path string, self protocol.NodeID, c *cache, log *slog.Logger) (*disk, kept, error) {
+func openFile(path string, self protocol.NodeID, c *cache) (*disk, kept, error) {
 	var db *bbolt.DB
 	err := guard(func() (err error) {
 		db, err = bbolt.Open(path, 0o600, &bbolt.Options{Timeout: lockWait, FreelistType: bbolt.FreelistMapType})
@@ -78,10 +79,13 @@ func openFile(path string, self protocol.NodeID, c *cache, log *slog.Logger) (*d
 	if err != nil {
 		return nil, kept{}, fmt.Errorf("%s: %w", path, err)
 	}
-	d := &disk{db, log}
+	d := &disk{db: db}
 	var k kept
 	if err = guard(func() (err error) { k, err = d.load(self, c); return err }); err != nil {
 		db.Close()
+		if errno := syscall.Errno(0); !errors.As(err, &errno) { // else it is the machine that fails
+			err = errors.Join(errBroken, err)
+		}
 		return nil, kept{}, fmt.Errorf("%s: %w", path, err)
 	}
 	return d, k, nil

@@ -173,16 +173,17 @@ func (s *Store) resolveIn(ctx context.Context, d side, id protocol.NodeID) (out 
 			enough()
 		}
 	}
-	if a, err := d.srv.get(ctx, d.self, target, 0); err == nil {
-		take(a) // what we hold for others
-	}
-	_, out.stats = s.survey(ctx, d, target, func(ctx context.Context, addr netip.AddrPort) (*reply, error) {
+	ask := func(ctx context.Context, addr netip.AddrPort) (*reply, error) {
 		a, err := d.srv.get(ctx, addr, target, 0)
 		if err == nil {
 			take(a)
 		}
 		return a, err
-	})
+	}
+	var wg sync.WaitGroup
+	wg.Go(func() { _, _ = ask(ctx, d.self) }) // what we hold for others
+	_, out.stats = s.survey(ctx, d, target, ask)
+	wg.Wait()
 	return out
 }
 
@@ -214,16 +215,17 @@ func (s *Store) waitReady(ctx context.Context) ([]side, error) {
 
 // gather asks who is announced under a key.
 func (s *Store) gather(ctx context.Context, d side, key [20]byte, c *candidates) ([]step, walkStats) {
-	if a, err := d.srv.getPeers(ctx, d.self, key); err == nil {
-		c.offer(ctx, d.self, a.Peers) // who has announced to us
-	}
-	return s.survey(ctx, d, key, func(ctx context.Context, addr netip.AddrPort) (*reply, error) {
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	ask := func(ctx context.Context, addr netip.AddrPort) (*reply, error) {
 		a, err := d.srv.getPeers(ctx, addr, key)
 		if err == nil {
 			c.offer(ctx, addr, a.Peers)
 		}
 		return a, err
-	})
+	}
+	wg.Go(func() { _, _ = ask(ctx, d.self) }) // who has announced to us
+	return s.survey(ctx, d, key, ask)
 }
 
 // survey finds the nodes closest to a target, closest first, by two walks from

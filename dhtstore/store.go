@@ -360,9 +360,13 @@ func (s *Store) save(table bool) {
 		}
 		err = errors.Join(err, s.saveSeq())
 	}
-	if err != nil {
+	switch { // said once, not every 5 s
+	case err != nil && !s.disk.failing:
 		s.log.Error("DHT data cannot be written", "err", err)
+	case err == nil && s.disk.failing:
+		s.log.Info("DHT data can be written again")
 	}
+	s.disk.failing = err != nil
 }
 
 func (s *Store) queries() (n uint64) {
