@@ -139,7 +139,7 @@ func (c *contacts) deadLocked(addr netip.AddrPort, now time.Time) bool {
 func (c *contacts) good(table func() []node, now time.Time) []node {
 	c.mu.Lock()
 	age := now.Sub(c.built)
-	old := now.Sub(c.changed) < settling || c.built.Before(c.changed)
+	old := c.built.Before(c.changed.Add(settling))
 	snapshot := c.snapshot
 	c.mu.Unlock()
 	if !(age >= snapshotAge || age >= snapshotMin && old) {

@@ -206,7 +206,7 @@ func (r *responder) getPeers(b []byte, q *query, now time.Time) []byte {
 	b = r.appendNodes(b, q)
 	b = appendEntry(b, "token", r.tokens.issue(q.from.Addr(), now))
 	v6 := q.from.Addr().Is6()
-	each := len("18:") + addrLen(v6) + 2
+	each := len(appendString(nil, make([]byte, addrLen(v6)+2)))
 	room := maxReply - len(b) - len("6:valueslee") - outside(q)
 	peers := r.peers.get(q.target, v6, room/each, now)
 	if len(peers) == 0 {

@@ -1,7 +1,7 @@
 package dhtstore
 
 import (
-	"crypto/ed25519"
+	"crypto/sha1"
 	"fmt"
 	"maps"
 	"net"
@@ -142,8 +142,12 @@ type fake struct {
 }
 
 func newFake(h *hub, answer func(*query) []byte) *fake {
-	f := &fake{hubConn: h.listen(netip.AddrPort{}), done: make(chan struct{})}
-	copy(f.id[:], ed25519.PublicKey(testKey(int(f.addr.Addr().As4()[3])<<8+int(f.addr.Addr().As4()[2])).Public().(ed25519.PublicKey)))
+	return fakeAt(h, netip.AddrPort{}, answer)
+}
+
+func fakeAt(h *hub, addr netip.AddrPort, answer func(*query) []byte) *fake {
+	f := &fake{hubConn: h.listen(addr), done: make(chan struct{})}
+	f.id = sha1.Sum([]byte(f.addr.String()))
 	go func() {
 		defer close(f.done)
 		buf := make([]byte, 4096)
