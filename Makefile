@@ -19,7 +19,7 @@ fuzz: ## each fuzz target for FUZZTIME
 	scripts/fuzz.sh $(FUZZTIME)
 
 bench: ## load on one node, on two, and on npm's tracker, as a table
-	go run ./cmd/peerserver bench
+	scripts/bench.sh $(BENCH)
 
 sim: ## 1,000 DHT nodes in memory, of which 30 % are killed
 	go test -count=1 -v -timeout 60m -run '^TestSim' ./dhtstore -args -sim 1000

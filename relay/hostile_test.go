@@ -117,6 +117,54 @@ func TestFloodOfOffers(t *testing.T) {
 	})
 }
 
+// TestFloodOfTags: a node that asks for ever more apps is read more slowly, and
+// nobody else is.
+func TestFloodOfTags(t *testing.T) {
+	play(t, 2, func(sc *scene) {
+		sc.meet(sc.nodes...)
+		a, b := sc.nodes[0].join("a"), sc.nodes[1].join("b")
+		sc.wait(time.Second)
+		r := attack(sc)
+		start := time.Now()
+		const packets = 600 // of which the network holds 256
+		go func() {
+			for {
+				if _, err := r.sc.readPacket(); err != nil {
+					return
+				}
+			}
+		}()
+		for i := range packets {
+			f := new(protocol.Interest)
+			for k := range 1000 {
+				f.Tags = append(f.Tags, &protocol.Interest_Tag{Tag: fmt.Appendf(nil, "%08d%08d", i, k), App: 1})
+			}
+			r.send(t, &protocol.Frame{Body: &protocol.Frame_Interest{Interest: f}})
+			if i%60 == 0 {
+				a.m.Send(Message{Kind: KindDirect, To: "b", Payload: []byte("x")})
+				before := len(b.of(KindDirect, "a"))
+				sc.wait(100 * time.Millisecond)
+				if len(b.of(KindDirect, "a")) == before {
+					t.Fatal("others wait for the one that floods")
+				}
+			}
+		}
+		if took := time.Since(start); took < 4*time.Second {
+			t.Errorf("600,000 tags were taken within %v: faster than the quota", took)
+		}
+		var l *link
+		for _, k := range sc.nodes[0].r.links {
+			if k.node == protocol.NodeID(testKey(99).Public().(ed25519.PublicKey)) {
+				l = k
+			}
+		}
+		if l == nil || l.bytes > 2*protocol.ResendBytes {
+			t.Errorf("the flooding link is gone or holds more than its bound")
+		}
+		r.sc.close(1000)
+	})
+}
+
 // TestGarbageInsideALink: frames that make no sense end the connection or are
 // skipped; members and other links do not notice.
 func TestGarbageInsideALink(t *testing.T) {

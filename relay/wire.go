@@ -86,7 +86,7 @@ func (w *wire) read() error {
 			return protocol.Errorf(protocol.CodeMalformed, "packet does not parse")
 		}
 		now := r.now()
-		_, wait := frames.take(float64(len(p.Frames)), protocol.LinkFrames, protocol.LinkFrames, now)
+		_, wait := frames.take(float64(work(&p)), protocol.LinkFrames, protocol.LinkFrames, now)
 		_, more := bytes.take(float64(len(plain)), protocol.LinkBytes, protocol.LinkBytes, now)
 		if wait = max(wait, more); wait > 0 && !w.pause(time.Duration(wait)) {
 			return nil
@@ -110,6 +110,17 @@ func (w *wire) read() error {
 		}
 		l.mu.Unlock()
 	}
+}
+
+// work counts what there is to do for a packet: each frame, and each entry of
+// those that are lists.
+func work(p *protocol.Packet) int {
+	n := len(p.Frames)
+	for _, f := range p.Frames {
+		n += len(f.GetInterest().GetTags()) + len(f.GetSwarm().GetList()) + len(f.GetOffers().GetOffers()) +
+			len(f.GetPresence().GetJoins()) + len(f.GetPresence().GetLeaves()) + len(f.GetNodes().GetRecords())
+	}
+	return n
 }
 
 // pause slows down the reading of a node that sends more than its quota. It
