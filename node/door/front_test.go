@@ -75,6 +75,7 @@ func TestFrontAnswersOrHandsOn(t *testing.T) {
 		"without key":            {[]string{strings.Replace(fmt.Sprintf(upgrade, "", ""), "-Key", "-Kex", 1)}, "HTTP/1.1 400 Bad Request"},
 		"of another version":     {[]string{strings.Replace(fmt.Sprintf(upgrade, "", ""), ": 13", ": 8", 1)}, "HTTP/1.1 400 Bad Request"},
 		"taken by somebody else": {[]string{fmt.Sprintf(upgrade, "steal", "")}, "stolen"},
+		"with a frame behind it": {[]string{fmt.Sprintf(upgrade, "", "") + "\x81\x80\x00\x00\x00\x00"}, "others got GET /"},
 		"with a body":            {[]string{fmt.Sprintf(upgrade, "", "Content-Length: 2\r\n") + "ab"}, "others got GET / ab"},
 		"with a body to come":    {[]string{fmt.Sprintf(upgrade, "", "Content-Length: 2\r\n"), "ab"}, "others got GET / ab"},
 		"HTTP/1.0":               {[]string{strings.Replace(fmt.Sprintf(upgrade, "", ""), "HTTP/1.1", "HTTP/1.0", 1)}, "others got GET /"},
@@ -162,6 +163,9 @@ func TestFrontUnderLoad(t *testing.T) {
 // One who connects and says nothing is closed, by and by or when the node
 // stops.
 func TestFrontDoesNotWaitForTheSilent(t *testing.T) {
+	// Closed when the host has ended, so that it does not end because of that.
+	var late net.Conn
+	t.Cleanup(func() { late.Close() })
 	h, addr := startFront(t)
 	early, err := net.Dial("tcp", addr)
 	if err != nil {
@@ -184,10 +188,8 @@ func TestFrontDoesNotWaitForTheSilent(t *testing.T) {
 		t.Error("it is not closed")
 	}
 	// The next one is closed by the end of the test, which would wait for it.
-	late, err := net.Dial("tcp", addr)
-	if err != nil {
+	if late, err = net.Dial("tcp", addr); err != nil {
 		t.Fatal(err)
 	}
-	defer late.Close()
 	eventually(t, func() bool { return waiting() == 1 }, "the connection is not known")
 }

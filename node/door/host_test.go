@@ -373,6 +373,24 @@ func TestDrain(t *testing.T) {
 	})
 }
 
+// After the end there are no new clients, whoever still listens.
+func TestNoClientsAfterTheEnd(t *testing.T) {
+	h := NewHost(Config{})
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) {
+		h.Upgrade(w, q, false, func(c *Conn) Session { return &echo{c: c} })
+	}))
+	defer server.Close()
+	ctx, stop := context.WithCancel(context.Background())
+	stop()
+	if err := h.Serve(ctx); err != nil {
+		t.Fatal(err)
+	}
+	_, answer, err := websocket.DefaultDialer.Dial("ws"+strings.TrimPrefix(server.URL, "http"), nil)
+	if err == nil || answer.StatusCode != http.StatusServiceUnavailable {
+		t.Fatalf("a client was taken: %v", err)
+	}
+}
+
 func TestOrigins(t *testing.T) {
 	s := serve(t, Config{Origins: []string{"https://good.example"}}, overFront)
 	for origin, want := range map[string]bool{"https://good.example": true, "": true, "https://bad.example": false, "null": false} {

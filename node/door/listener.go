@@ -7,7 +7,6 @@ import (
 	"net/netip"
 	"sync/atomic"
 	"syscall"
-	"time"
 )
 
 // errTooFast ends the reading of a client that is over its quota of bytes.
@@ -48,8 +47,8 @@ func (l *listener) Accept() (net.Conn, error) {
 
 // hotConn is a TCP connection of the node's port. Until a door takes it over
 // it is like the TCPConn in it, and so it stays under TLS. Once hot, reads take
-// a pooled buffer only when there is something to read, and writes go to the
-// queue of the Conn above it.
+// a pooled buffer only when there is something to read, and only the Conn above
+// it writes.
 type hotConn struct {
 	*net.TCPConn
 	host *Host
@@ -197,24 +196,6 @@ func (h *frameHead) add(b []byte) int {
 	h.n = 0
 	// What is longer is refused by gorilla, when it has read the header.
 	return size - before + int(min(payload, 1<<30))
-}
-
-// Write sends, or once hot queues, what gorilla writes by itself: the answer
-// to the upgrade, pongs and closes.
-func (hc *hotConn) Write(p []byte) (int, error) {
-	if hc.hot {
-		return hc.conn.queue(p)
-	}
-	return hc.TCPConn.Write(p)
-}
-
-// SetWriteDeadline does nothing once hot: gorilla sets one before it queues a
-// pong, and it would end what a writer writes meanwhile.
-func (hc *hotConn) SetWriteDeadline(t time.Time) error {
-	if hc.hot {
-		return nil
-	}
-	return hc.TCPConn.SetWriteDeadline(t)
 }
 
 // Close may be called more than once.

@@ -157,23 +157,28 @@ func TestDeadClientIsGivenUp(t *testing.T) {
 // A client that was slow once is written to as any other, also after the time
 // that it had to take what waited.
 func TestSlowOnceIsNotSlowForEver(t *testing.T) {
-	overAll(t, Config{AllowPrivate: true, OfferQueue: 16 << 10, WriteTimeout: time.Second}, func(t *testing.T, s *scene) {
-		ws, deaf := s.dialDeaf()
-		sent := 0
-		for offer(deaf, 1000) {
+	s := serve(t, Config{AllowPrivate: true, OfferQueue: 16 << 10, WriteTimeout: 3 * time.Second}, overFront)
+	ws, deaf := s.dialDeaf()
+	sent := 0
+	for range 300 {
+		if offer(deaf, 1000) {
 			sent++
 		}
-		ws.SetReadDeadline(time.Now().Add(patience))
-		for range sent {
-			hear(t, ws)
-		}
-		eventually(t, func() bool { return waiting(deaf) == 0 }, "something still waits")
-		time.Sleep(1200 * time.Millisecond)
-		if !offer(deaf, 10) {
-			t.Fatal("it is closed")
-		}
+		time.Sleep(50 * time.Microsecond) // so that it is the kernel that is full
+	}
+	if sent == 300 {
+		t.Fatal("it is not slow")
+	}
+	ws.SetReadDeadline(time.Now().Add(patience))
+	for range sent {
 		hear(t, ws)
-	})
+	}
+	eventually(t, func() bool { return waiting(deaf) == 0 }, "something still waits")
+	time.Sleep(3500 * time.Millisecond)
+	if !offer(deaf, 10) {
+		t.Fatal("it is closed")
+	}
+	hear(t, ws)
 }
 
 // Pings are answered, but not for one who does not take the answers.

@@ -18,13 +18,14 @@ import (
 )
 
 // serve runs a door alone, with quotas, and returns it and its URL.
-func serve(t *testing.T, quota door.Quota) (*Door, string) {
+func serve(t *testing.T, quota door.Quota, cfg relay.Config) (*Door, string) {
 	t.Helper()
 	_, key, err := ed25519.GenerateKey(nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	r, err := relay.New(relay.Config{Key: key})
+	cfg.Key = key
+	r, err := relay.New(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -90,7 +91,7 @@ func announceOf(hash, peer string) string {
 // A scrape costs as much as it asks for. One too many is refused, without
 // closing.
 func TestScrapesAreRationed(t *testing.T) {
-	_, url := serve(t, door.Quota{Messages: 1, MessageBurst: 3*protocol.MaxTempApps + 10})
+	_, url := serve(t, door.Quota{Messages: 1, MessageBurst: 3*protocol.MaxTempApps + 10}, relay.Config{})
 	c := dial(t, url)
 	list := strings.TrimSuffix(strings.Repeat(`"hash................",`, protocol.MaxTempApps), ",")
 	for i := range 4 {
@@ -106,7 +107,7 @@ func TestScrapesAreRationed(t *testing.T) {
 
 // A connection has so many members; those that leave make room.
 func TestMembersAreRationed(t *testing.T) {
-	d, url := serve(t, door.Quota{Members: 2, AddressMembers: 3})
+	d, url := serve(t, door.Quota{Members: 2, AddressMembers: 3}, relay.Config{})
 	one, two := dial(t, url), dial(t, url)
 	const refused = `{"action":"announce","failure reason":"too many swarms on this connection","info_hash":"c..................."}`
 	one.ask(announceOf("a", "p"))
@@ -137,5 +138,22 @@ func TestMembersAreRationed(t *testing.T) {
 		if got := three.ask(announceOf(h, "r")); !strings.Contains(got, `"interval"`) {
 			t.Error("members of closed connections still count: ", got)
 		}
+	}
+}
+
+// What the relay refuses is told to the client, and does not count.
+func TestFullRelay(t *testing.T) {
+	_, url := serve(t, door.Quota{Members: 1}, relay.Config{MaxMembers: 1})
+	one, two := dial(t, url), dial(t, url)
+	one.ask(announceOf("a", "p"))
+	for range 3 {
+		got := two.ask(announceOf("a", "q"))
+		if !strings.Contains(got, `"failure reason":"this node has 1 members`) || !strings.HasSuffix(got, `"info_hash":"a..................."}`) {
+			t.Fatal(got)
+		}
+	}
+	one.ask(strings.Replace(announceOf("a", "p"), "{", `{"event":"stopped",`, 1))
+	if got := two.ask(announceOf("a", "q")); !strings.Contains(got, `"interval"`) {
+		t.Error(got)
 	}
 }
