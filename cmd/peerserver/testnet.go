@@ -48,10 +48,10 @@ func testnetCommand(fs *flag.FlagSet) func(context.Context, streams) error {
 	var t testnet
 	fs.IntVar(&t.nodes, "nodes", 3, "`number` of nodes")
 	fs.BoolVar(&t.processes, "processes", false, "make every node a process of its own, so that one can be killed")
-	fs.BoolVar(&t.federate, "federate", true, "let the nodes know each other")
+	fs.BoolVar(&t.federate, "federate", true, "let the nodes find each other; without it, each is alone")
 	fs.DurationVar(&t.apart, "join-delay", 0, "start the nodes this `time` apart")
 	fs.DurationVar(&t.delay, "know-after", 0, "let them look for each other only after this `time`")
-	fs.Uint64Var(&t.seed, "seed", 0, "make random choices repeatable, for tests")
+	fs.Uint64Var(&t.seed, "seed", 0, "make random choices repeatable by this `number`")
 	fs.BoolVar(&t.json, "json", false, "print one line of JSON when all are ready")
 	level := logFlag(fs)
 	return func(ctx context.Context, s streams) error {
