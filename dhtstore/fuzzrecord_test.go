@@ -58,8 +58,19 @@ func FuzzRecordReply(f *testing.F) {
 		key   string
 		value any
 	}{
-		{"seq", 1 << 62}, {"seq", -1}, {"seq", "1"}, {"k", "short"}, {"sig", ""}, {"v", bencoded("i1e")}, {"v", bencoded("0:")},
-		{"v", bencoded("lllee")}, {"v", make([]byte, 1100)}, {"id", "x"}, {"token", "t"}, {"values", "x"}, {"nodes", "x"},
+		{"seq", 1 << 62},
+		{"seq", -1},
+		{"seq", "1"},
+		{"k", "short"},
+		{"sig", ""},
+		{"v", bencoded("i1e")},
+		{"v", bencoded("0:")},
+		{"v", bencoded("lllee")},
+		{"v", make([]byte, 1100)},
+		{"id", "x"},
+		{"token", "t"},
+		{"values", "x"},
+		{"nodes", "x"},
 	} {
 		all := fields()
 		all[change.key] = change.value

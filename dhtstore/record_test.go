@@ -239,4 +239,3 @@ func TestOvertakeKeepsToTheClock(t *testing.T) {
 		t.Errorf("sequence is %d, want %d", o.seq, near)
 	}
 }
-
