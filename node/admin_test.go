@@ -2,9 +2,11 @@ package node_test
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"encoding/json"
 	"io"
+	"log/slog"
 	"net/http"
 	"regexp"
 	"slices"
@@ -178,6 +180,29 @@ func TestAdminIsNotForWebPages(t *testing.T) {
 			if open := answer.Header.Get("Access-Control-Allow-Origin"); open != "" {
 				t.Errorf("%s is open to %q", path, open)
 			}
+		}
+	}
+}
+
+// Elsewhere than on loopback the operator decides who reaches it, and by which
+// name.
+func TestAdminElsewhere(t *testing.T) {
+	for address, warns := range map[string]bool{"0.0.0.0:0": true, "127.0.0.1:0": false} {
+		var log bytes.Buffer
+		n, err := node.New(node.Config{Listen: "127.0.0.1:0", NoDHT: true, Admin: address, Log: slog.New(slog.NewTextHandler(&log, nil))})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := strings.Contains(log.String(), "admin address is not on loopback"); got != warns {
+			t.Errorf("%s: warned %v, want %v: %s", address, got, warns, log.String())
+		}
+		serve(t, n)
+		want := http.StatusForbidden
+		if warns {
+			want = http.StatusOK
+		}
+		if answer, _ := fetch(t, n, "/apps.json", "Host", "metrics.example:1"); answer.StatusCode != want {
+			t.Errorf("%s by a name: %d, want %d", address, answer.StatusCode, want)
 		}
 	}
 }

@@ -86,8 +86,11 @@ func (n *Node) open() (err error) {
 			return err
 		}
 	}
-	if cfg.Admin != "" {
-		n.adminListener, err = listen(cfg.Admin, "admin")
+	if cfg.Admin == "" {
+		return nil
+	}
+	if n.adminListener, err = listen(cfg.Admin, "admin"); err == nil && !isLoopback(n.adminListener.Addr()) {
+		n.log.Warn("the admin address is not on loopback: whoever reaches it sees which apps are served")
 	}
 	return err
 }
@@ -211,8 +214,7 @@ func (n *Node) Serve(ctx context.Context) error {
 	defer n.Close() //nolint:contextcheck // it takes no context and waits for nothing
 	inner, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
-	server, admin := newServer(n), newServer(n.adminPages())
-	admin.WriteTimeout = adminWriteTimeout
+	server, admin := newServer(n), newServer(nil)
 	services := []func(context.Context) error{
 		n.relay.Serve, n.host.Serve, n.finder.fixed.serve,
 		func(context.Context) error { return serveHTTP(server, n.host.Front(n.listener, n)) },
@@ -221,6 +223,7 @@ func (n *Node) Serve(ctx context.Context) error {
 		services = append(services, n.serveDHT)
 	}
 	if n.adminListener != nil {
+		admin.Handler, admin.WriteTimeout = n.adminPages(), adminWriteTimeout
 		services = append(services, func(context.Context) error { return serveHTTP(admin, n.adminListener) })
 	}
 	var parts sync.WaitGroup

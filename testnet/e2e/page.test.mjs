@@ -182,7 +182,7 @@ describe('nodes that are started by hand', { skip }, () => {
   });
 
   async function startNode(...flags) {
-    const program = new Program(process.env.E2E_BIN, ['node', '--admin', '', '--data', '', '--allow-private', '--json', ...flags]);
+    const program = new Program(process.env.E2E_BIN, ['node', '--admin', '', '--data', '', '--dht=false', '--allow-private', '--json', ...flags]);
     started.push(program);
     const { url } = JSON.parse(await program.line(SHOWN_WITHIN, 'the node is ready'));
     return { program, url };
