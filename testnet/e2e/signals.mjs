@@ -2,7 +2,11 @@
 
 import { EventEmitter, once } from 'node:events';
 
+const TIMELINE = 60;
+
 export class Signals extends EventEmitter {
+  #begun = Date.now();
+  #timeline = [];
   sockets = 0;
   announces = 0;
   replies = 0;
@@ -38,14 +42,21 @@ export class Signals extends EventEmitter {
   summary() {
     const failed = this.failures.length ? `, failures: ${this.failures.join(' | ')}` : '';
     return `${this.sockets} sockets (${this.closes} closed), ${this.announces} announces with ${this.offersSent} offers, ${this.replies} replies, ` +
-      `${this.offersIn} offers in, ${this.answersSent} answers out, ${this.answersIn} answers in, interval ${this.interval} s${failed}`;
+      `${this.offersIn} offers in, ${this.answersSent} answers out, ${this.answersIn} answers in, interval ${this.interval} s${failed}; ` +
+      this.#timeline.join(', ');
+  }
+
+  #note(what) {
+    if (this.#timeline.length < TIMELINE) this.#timeline.push(`${Date.now() - this.#begun} ms ${what}`);
   }
 
   #sent(message) {
     if (message.answer) {
       this.answersSent += 1;
+      this.#note('answer out');
     } else if (message.action === 'announce') {
       this.announces += 1;
+      this.#note(`announce (${message.offers?.length ?? 0})`);
       this.offersSent += message.offers?.length ?? 0;
     }
   }
@@ -55,8 +66,10 @@ export class Signals extends EventEmitter {
       this.failures.push(message['failure reason']);
     } else if (message.offer) {
       this.offersIn += 1;
+      this.#note('offer in');
     } else if (message.answer) {
       this.answersIn += 1;
+      this.#note('answer in');
     } else if (message.action === 'announce') {
       this.replies += 1;
       this.interval = message.interval;

@@ -1,24 +1,17 @@
-// bittorrent-tracker's own client in Node, with real data channels (libdatachannel): each case against its own server, and
+// bittorrent-tracker's own client in Node, with real data channels (libwebrtc): each case against its own server, and
 // against two of our nodes, the first client on A and the second on B.
-//
-// Under Node the client's WebRTC sends each offer and each answer 5 s late (its polyfill never says that gathering has
-// ended, so simple-peer's timer does): a connection takes 10 s with any server. The cases therefore run at the same time.
 
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { after, before, describe, test } from 'node:test';
-import BittorrentTracker from 'bittorrent-tracker';
-import { CONNECT_WITHIN, newId, withClients } from './client.mjs';
+import { BittorrentTracker, CONNECT_WITHIN, newId, withClients } from './client.mjs';
 import { openDoor } from './proxy.mjs';
-import { report } from './scenes.mjs';
+import { APART_FOR, report } from './scenes.mjs';
 import { startNodes, startReferences } from './servers.mjs';
 import { staysPending, within } from './wait.mjs';
 
 // The client comes back 10 s to 5 min 10 s after it lost its socket; see `soon`.
 const BACK_WITHIN = 30_000;
-
-// Longer than a connection takes where there is one to be had.
-const APART_FOR = 15_000;
 
 const reference = {
   name: 'its own server',
