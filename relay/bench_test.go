@@ -75,7 +75,7 @@ func benchOffers(b *testing.B, nodes int) {
 	var from []*Member
 	sink := func() *benchSink { return &benchSink{answers: &answers, queue: queue} }
 	// Many apps, so that what one node may offer in one is not the bound.
-	for i := range 100 {
+	for i := range 400 {
 		app := protocol.App("test", fmt.Append(nil, i), nil)
 		m, err := relays[0].Join(app, Joining{ID: fmt.Sprint("from", i), Sink: sink()})
 		if err != nil {

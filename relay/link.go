@@ -88,7 +88,15 @@ func (r *Relay) newLink(node protocol.NodeID) *link {
 // it.
 func (l *link) send(e outgoing, f *protocol.Frame) (uint64, protocol.Code) {
 	body, err := proto.Marshal(f)
-	if err != nil || len(body) > protocol.MaxPacket-64 {
+	if err != nil {
+		return 0, protocol.CodeInternal
+	}
+	return l.sendEncoded(e, body)
+}
+
+// sendEncoded is send of a Frame that is encoded already, without its sequence.
+func (l *link) sendEncoded(e outgoing, body []byte) (uint64, protocol.Code) {
+	if len(body) > protocol.MaxPacket-64 {
 		return 0, protocol.CodeTooLarge
 	}
 	l.mu.Lock()

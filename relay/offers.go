@@ -351,7 +351,7 @@ func (s *swarm) sendOffers(rem *remote, m *Member, f *protocol.Offers, again boo
 		f.Offers, all = all[:n], all[n:]
 		rem.share.place(n)
 		s.r.totals.linkOffers.Add(uint64(n))
-		rem.l.send(outgoing{kind: kindOffers, owner: m, rem: rem, again: again}, &protocol.Frame{Body: &protocol.Frame_Offers{Offers: f}})
+		rem.l.sendEncoded(outgoing{kind: kindOffers, owner: m, rem: rem, again: again}, encodeOffers(f))
 	}
 }
 

@@ -99,9 +99,7 @@ func (s *swarm) signal(rem *remote, m *Member, msg Message) protocol.Code {
 	if msg.Kind == KindData {
 		kind = kindData
 	}
-	_, code := rem.l.send(outgoing{kind: kind, owner: m, rem: rem}, &protocol.Frame{Body: &protocol.Frame_Signal{Signal: &protocol.Signal{
-		App: rem.theirs, To: []byte(msg.To), From: []byte(m.id), Ref: msg.Ref, Kind: toWire[msg.Kind], Payload: msg.Payload,
-	}}})
+	_, code := rem.l.sendEncoded(outgoing{kind: kind, owner: m, rem: rem}, encodeSignal(rem.theirs, msg.To, m.id, &msg))
 	return code
 }
 

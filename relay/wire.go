@@ -74,53 +74,59 @@ func (w *wire) serve() {
 
 func (w *wire) read() error {
 	l, r := w.l, w.l.r
-	var p protocol.Packet
+	var reader packetReader
 	var frames, bytes bucket
 	for {
 		plain, err := w.sc.readPacket()
 		if err != nil {
 			return err
 		}
-		p.Reset()
-		if err := proto.Unmarshal(plain, &p); err != nil {
-			return protocol.Errorf(protocol.CodeMalformed, "packet does not parse")
-		}
 		now := r.now()
-		_, wait := frames.take(float64(work(&p)), protocol.LinkFrames, protocol.LinkFrames, now)
-		_, more := bytes.take(float64(len(plain)), protocol.LinkBytes, protocol.LinkBytes, now)
-		if wait = max(wait, more); wait > 0 && !w.pause(time.Duration(wait)) {
-			return nil
-		}
 		l.mu.Lock()
-		w.lastRead = r.now()
-		if l.w != w {
-			l.mu.Unlock()
+		w.lastRead = now
+		mine := l.w == w
+		l.mu.Unlock()
+		if !mine {
 			return nil // replaced by another connection, which gets all of this again
 		}
-		l.mu.Unlock()
-		for _, f := range p.Frames {
-			if err := w.frame(f); err != nil {
-				return err
-			}
+		done := 0
+		ack, err := reader.packet(plain, func(f *protocol.Frame) error {
+			done += work(f)
+			return w.frame(f)
+		})
+		if err != nil {
+			return err
 		}
 		l.mu.Lock()
 		if w.resumed && l.w == w {
-			l.acknowledge(p.Ack)
+			l.acknowledge(ack)
 			w.needAck(len(plain))
 		}
 		l.mu.Unlock()
+		// What was done is paid for before more is read.
+		wait := max(frames.pay(float64(done), protocol.LinkFrames, now), bytes.pay(float64(len(plain)), protocol.LinkBytes, now))
+		if wait > 0 && !w.pause(time.Duration(wait)) {
+			return nil
+		}
 	}
 }
 
-// work counts what there is to do for a packet: each frame, and each entry of
-// those that are lists.
-func work(p *protocol.Packet) int {
-	n := len(p.Frames)
-	for _, f := range p.Frames {
-		n += len(f.GetInterest().GetTags()) + len(f.GetSwarm().GetList()) + len(f.GetOffers().GetOffers()) +
-			len(f.GetPresence().GetJoins()) + len(f.GetPresence().GetLeaves()) + len(f.GetNodes().GetRecords())
+// work counts what there is to do for a frame: itself, and each entry of one
+// that is a list.
+func work(f *protocol.Frame) int {
+	switch b := f.Body.(type) {
+	case *protocol.Frame_Offers:
+		return 1 + len(b.Offers.Offers)
+	case *protocol.Frame_Interest:
+		return 1 + len(b.Interest.Tags)
+	case *protocol.Frame_Swarm:
+		return 1 + len(b.Swarm.List)
+	case *protocol.Frame_Presence:
+		return 1 + len(b.Presence.Joins) + len(b.Presence.Leaves)
+	case *protocol.Frame_Nodes:
+		return 1 + len(b.Nodes.Records)
 	}
-	return n
+	return 1
 }
 
 // pause slows down the reading of a node that sends more than its quota. It
