@@ -99,6 +99,7 @@ func (s *server) read(ctx context.Context) error {
 			select {
 			case <-time.After(pause):
 			case <-ctx.Done():
+				return nil //nolint:nilerr // the socket's error is of no interest any more
 			}
 			continue
 		}

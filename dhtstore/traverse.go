@@ -83,7 +83,7 @@ func (s *server) traverse(ctx context.Context, w walk) ([]step, walkStats) {
 type progress struct {
 	f   *family
 	w   walk
-	ctx context.Context
+	ctx context.Context //nolint:containedctx // the walk's; the library hands its own to each query
 
 	mu      sync.Mutex
 	stats   walkStats
@@ -111,7 +111,7 @@ func (p *progress) ask(_ context.Context, a krpc.NodeAddr) (res traversal.QueryR
 	p.stats.Queries++
 	depth := p.depth[addr] + 1
 	p.mu.Unlock()
-	r, err := p.w.do(p.ctx, addr)
+	r, err := p.w.do(p.ctx, addr) //nolint:contextcheck // the walk's, not the library's
 	if err != nil || r == nil {
 		return res
 	}

@@ -804,7 +804,9 @@ func (x *Interest) GetTags() []*Interest_Tag {
 }
 
 // Swarm tells the sender's own members of one app. Sent in answer to Interest
-// and on change: the first at once, then twice a second at most.
+// and on change: the first at once, then twice a second at most. One that says
+// "not served" has no sequence, so that it cannot arrive after an Interest that
+// says otherwise.
 type Swarm struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	App           uint32                 `protobuf:"varint,1,opt,name=app,proto3" json:"app,omitempty"`                 // the receiver's number

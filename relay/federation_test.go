@@ -102,7 +102,9 @@ func TestTurns(t *testing.T) {
 					want = 0
 				}
 				sc.wait(2 * protocol.OfferTurn)
-				if n := len(low.of(KindOffer, high.id)); n != want {
+				// A node that does not know yet who is there may give one of its
+				// members a second offer, of other candidates.
+				if n := len(low.of(KindOffer, high.id)); (n > 0) != (want > 0) || n > 2 {
 					t.Errorf("answered %v: the lower got %d offers of the higher, want %d", answered, n, want)
 				}
 				if n := len(low.of(KindAnswer, "")); n != 1-want {

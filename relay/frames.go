@@ -48,7 +48,7 @@ func (r *Relay) onInterest(l *link, w *wire, f *protocol.Interest) error {
 			return protocol.Errorf(protocol.CodeMalformed, "tag of %d bytes for app %d", len(t.Tag), t.App)
 		}
 		if s := l.tagged(w, [protocol.TagSize]byte(t.Tag)); s == nil || !s.onInterest(l, t.App) {
-			l.send(outgoing{kind: kindControl}, &protocol.Frame{Body: &protocol.Frame_Swarm{Swarm: &protocol.Swarm{App: t.App}}})
+			l.notServed(t.App)
 		}
 	}
 	return nil
@@ -89,7 +89,7 @@ func (r *Relay) onSwarm(l *link, f *protocol.Swarm) {
 	case f.Mine != 0 && s.admits(l):
 		s.hear(s.bind(l), f, r.now())
 	case f.Mine != 0:
-		l.send(outgoing{kind: kindControl}, &protocol.Frame{Body: &protocol.Frame_Swarm{Swarm: &protocol.Swarm{App: f.Mine}}})
+		l.notServed(f.Mine)
 	case rem != nil:
 		s.unbind(rem, KindLeft)
 	}

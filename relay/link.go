@@ -22,6 +22,7 @@ type link struct {
 	r     *Relay
 	node  protocol.NodeID
 	epoch uint64
+	salt  uint64 // tells offers sent over it from those sent elsewhere
 
 	mu        sync.Mutex
 	w         *wire // nil while down
@@ -76,10 +77,10 @@ type outgoing struct {
 }
 
 func (r *Relay) newLink(node protocol.NodeID) *link {
-	var b [8]byte
+	var b [16]byte
 	crand.Read(b[:])
 	return &link{
-		r: r, node: node, epoch: binary.BigEndian.Uint64(b[:]) | 1,
+		r: r, node: node, epoch: binary.BigEndian.Uint64(b[:]) | 1, salt: binary.BigEndian.Uint64(b[8:]),
 		remotes: make(map[uint32]*remote), published: make(map[uint32]uint64), idleAt: -1,
 	}
 }
@@ -151,6 +152,16 @@ func (l *link) makeRoom(kind frameKind, n int) protocol.Code {
 		return protocol.CodeOK
 	}
 	return protocol.CodeFull
+}
+
+// notServed says that an app is not served here, or no more. It is not
+// sequenced, so that it cannot be overtaken by an Interest that says otherwise.
+func (l *link) notServed(app uint32) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.w != nil {
+		l.w.looseFrame(&protocol.Frame{Body: &protocol.Frame_Swarm{Swarm: &protocol.Swarm{App: app}}})
+	}
 }
 
 // fail answers a frame that could not be placed or delivered.

@@ -6,12 +6,11 @@ import (
 	"github.com/peerservers/peerserver/protocol"
 )
 
-// remote is one app on one other node. Its fields but the first three are
-// guarded by s.mu.
+// remote is one app on one other node. Its fields but the first two are guarded
+// by s.mu.
 type remote struct {
-	s    *swarm
-	l    *link
-	salt uint64
+	s *swarm
+	l *link
 
 	theirs        uint32 // the other node's number for the app
 	members       int    // as claimed
@@ -41,7 +40,7 @@ func (s *swarm) bind(l *link) *remote {
 	if rem := s.remotes[l]; rem != nil {
 		return rem
 	}
-	rem := &remote{s: s, l: l, salt: s.rnd.Uint64()}
+	rem := &remote{s: s, l: l}
 	if s.remotes == nil {
 		s.remotes = make(map[*link]*remote)
 	}

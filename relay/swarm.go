@@ -377,8 +377,9 @@ func (s *swarm) offerKeyString(from string, ref []byte) uint64 {
 	return s.offerKey(append(buf[:0], from...), ref)
 }
 
-// sentKey names an offer that was given to one node.
-func (rem *remote) sentKey(from, ref []byte) uint64 { return rem.s.offerKey(from, ref) ^ rem.salt }
+// sentKey names an offer that was given to one node. It is the same when the
+// node is bound to the app anew.
+func (rem *remote) sentKey(from, ref []byte) uint64 { return rem.s.offerKey(from, ref) ^ rem.l.salt }
 
 // offerKey names an offer within the swarm: the id of who made it, and its own.
 func (s *swarm) offerKey(from, ref []byte) uint64 {

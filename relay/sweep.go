@@ -72,7 +72,7 @@ func (s *swarm) linger(d time.Duration) time.Duration {
 func (r *Relay) drop(s *swarm) {
 	s.gone = true
 	for _, rem := range s.remotes {
-		rem.l.send(outgoing{kind: kindControl}, &protocol.Frame{Body: &protocol.Frame_Swarm{Swarm: &protocol.Swarm{App: rem.theirs}}})
+		rem.l.notServed(rem.theirs)
 		s.unbind(rem, KindLeft)
 	}
 	for i := range s.publishes {

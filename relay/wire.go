@@ -11,6 +11,9 @@ import (
 	"github.com/peerservers/peerserver/protocol"
 )
 
+// maxLoose bounds the unsequenced frames that wait on one connection, in bytes.
+const maxLoose = 256 << 10
+
 // wire is one connection of a link. Its reader is the goroutine that made the
 // handshake, its writer one of its own.
 type wire struct {
@@ -24,16 +27,17 @@ type wire struct {
 	once   sync.Once
 
 	// Guarded by l.mu.
-	interests []*swarm // to be made known
-	resumed   bool     // the other side's Resume was taken: sequenced frames may go
-	loose     [][]byte // Packets of unsequenced frames, to go first
-	tags      map[[protocol.TagSize]byte]*swarm
-	ackAll    bool // an acknowledgement goes out at once
-	unacked   int  // bytes read since the last one
-	ackAt     instant
-	lastRead  instant
-	lastSent  instant
-	pinged    instant
+	interests  []*swarm // to be made known
+	resumed    bool     // the other side's Resume was taken: sequenced frames may go
+	loose      [][]byte // Packets of unsequenced frames, to go first
+	looseBytes int
+	tags       map[[protocol.TagSize]byte]*swarm
+	ackAll     bool // an acknowledgement goes out at once
+	unacked    int  // bytes read since the last one
+	ackAt      instant
+	lastRead   instant
+	lastSent   instant
+	pinged     instant
 }
 
 func (w *wire) wakeUp() {
@@ -51,9 +55,10 @@ func (w *wire) end(code int) {
 
 // looseFrame queues unsequenced frames. Called with l.mu held.
 func (w *wire) looseFrame(f *protocol.Frame) {
-	if body, err := proto.Marshal(f); err == nil && len(w.loose) < 4*protocol.MaxNodesRecords {
+	if body, err := proto.Marshal(f); err == nil && w.looseBytes+len(body) < maxLoose {
 		e := outgoing{body: body}
 		w.loose = append(w.loose, e.appendFrame(nil))
+		w.looseBytes += len(body) + 8
 		w.wakeUp()
 	}
 }
@@ -236,6 +241,9 @@ func (w *wire) packet(buf []byte) ([]byte, instant) {
 	for len(w.loose) > 0 && len(buf)+len(w.loose[0]) <= protocol.MaxPacket {
 		buf = append(buf, w.loose[0]...)
 		w.loose = w.loose[1:]
+	}
+	if len(w.loose) == 0 {
+		w.loose, w.looseBytes = nil, 0
 	}
 	if len(w.loose) == 0 {
 		buf = w.appendInterest(buf)
