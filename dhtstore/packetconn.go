@@ -91,7 +91,7 @@ func (s *server) read(ctx context.Context) error {
 		n, from, err := s.cfg.Conn.ReadFrom(buf)
 		switch {
 		case ctx.Err() != nil:
-			return nil
+			return nil //nolint:nilerr // closing the socket is how we end, and its error the sign of it
 		case errors.Is(err, net.ErrClosed):
 			return err
 		case err != nil:
@@ -99,7 +99,6 @@ func (s *server) read(ctx context.Context) error {
 			select {
 			case <-time.After(pause):
 			case <-ctx.Done():
-				return nil //nolint:nilerr // the socket's error is of no interest any more
 			}
 			continue
 		}

@@ -297,5 +297,5 @@ func TestRecord(t *testing.T) {
 // refusedWith says whether err is another node's refusal with that code.
 func refusedWith(err error, code int) bool {
 	r, ok := errors.AsType[refusal](err)
-	return ok && int(r.Code) == code
+	return ok && r.Code == code
 }
