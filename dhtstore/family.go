@@ -273,7 +273,9 @@ func (f *family) query(ctx context.Context, addr netip.AddrPort, method string, 
 	switch {
 	case errors.Is(res.Err, dht.TransactionTimeout):
 		f.server.count.timeouts.Add(1)
-		f.known.silent(addr, time.Now())
+		if method != psRecord { // which some do not answer because they do not know it
+			f.known.silent(addr, time.Now())
+		}
 		return nil, errTimeout
 	case res.Err != nil:
 		return nil, res.Err

@@ -11,9 +11,12 @@ import (
 // others, and logs the rest. It gets answers only, written anew from the
 // fields that we have understood.
 
-// maxPacket is the longest packet read. One with a value of 1,000 bytes and
-// nodes of both families has 1,700.
-const maxPacket = 2048
+// What is read. A query has at most a value of 1,000 bytes with its signature;
+// an answer may have far more, as npm's bittorrent-dht names all nodes it knows.
+const (
+	maxQuery  = 2048
+	maxPacket = 16 << 10
+)
 
 // maxTransaction is the longest transaction id of others.
 const maxTransaction = 32
@@ -87,7 +90,7 @@ func parsePacket(b []byte) (p packet, ok bool) {
 	default:
 		return p, false
 	}
-	return p, len(p.t) > 0 && len(p.t) <= maxTransaction+macSize
+	return p, len(p.t) > 0 && len(p.t) <= maxTransaction && (p.kind != 'q' || len(b) <= maxQuery)
 }
 
 // sender is the id of who answers.

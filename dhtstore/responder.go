@@ -132,7 +132,7 @@ func (r *responder) work(q *query, f *family, now time.Time) ([]byte, *refusal) 
 		return b, r.announce(q, now)
 	case "put":
 		return b, r.put(q, now)
-	case "ps_record":
+	case psRecord:
 		return r.record(b, q)
 	}
 	if !q.hasTarget {

@@ -228,6 +228,9 @@ func (s *server) put(ctx context.Context, addr netip.AddrPort, i *item, token st
 	return err
 }
 
+// psRecord is a method of our own.
+const psRecord = "ps_record"
+
 // recordPadding makes a ps_record query as long as the longest answer.
 const recordPadding = protocol.MaxRecord + 100
 
@@ -235,7 +238,7 @@ const recordPadding = protocol.MaxRecord + 100
 // nothing but padding, in v, answered in the fields that get's answer has. The
 // record is not verified. A stock node answers with error 204, a refusal.
 func (s *server) record(ctx context.Context, addr netip.AddrPort) (*protocol.SignedRecord, error) {
-	r, err := s.query(ctx, addr, "ps_record", krpc.MsgArgs{V: strings.Repeat(" ", recordPadding)}, 2)
+	r, err := s.query(ctx, addr, psRecord, krpc.MsgArgs{V: strings.Repeat(" ", recordPadding)}, 2)
 	if err != nil {
 		return nil, err
 	}
