@@ -70,6 +70,33 @@ func TestRestartTogether(t *testing.T) {
 	}
 }
 
+// Who is known from before and does not answer does not keep a node from looking
+// for others.
+func TestCachedNodeIsGone(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		h := newHub()
+		nodes := startNet(t, h, 8)
+		onDisk := func(c *Config) { c.Dir = dir }
+		a, b := openStore(t, h, 1, addrs(nodes[:1]), onDisk), openStore(t, h, 2, addrs(nodes[:1]))
+		a.want(chess)
+		b.want(chess)
+		a.mustFind(chess, b, time.Minute)
+		a.stop()
+		b.stop()
+		time.Sleep(time.Hour) // the DHT forgets
+		a = openStore(t, h, 1, addrs(nodes[:1]), onDisk)
+		time.Sleep(2 * time.Minute)
+		w := watch(h, a.addr)
+		a.want(chess)
+		a.mustFind(chess, b, time.Second) // its record is valid still
+		time.Sleep(40 * time.Second)
+		if n := len(w.turns("get_peers")); n != 1+len(lookAgain) {
+			t.Errorf("looked %d times", n)
+		}
+	})
+}
+
 // lose removes a part of the file.
 func lose(t *testing.T, dir, what string) {
 	t.Helper()

@@ -93,7 +93,7 @@ var errOlder = protocol.Errorf(protocol.CodeStale, "record is older than one see
 type errand struct {
 	node   protocol.NodeID
 	signed *protocol.SignedRecord // nil: what the cache knows
-	found  func(*protocol.Record)
+	found  func(r *protocol.Record, answered bool)
 }
 
 // send has an errand run, unless there are too many.
@@ -145,13 +145,13 @@ func (s *Store) runErrands(ctx context.Context) {
 func (s *Store) recall(ctx context.Context, e errand) {
 	known, addr, lately := s.cache.lookUp(e.node, time.Now())
 	if known != nil {
-		e.found(known)
+		e.found(known, lately)
 	}
 	if known != nil && lately || !addr.IsValid() || !s.mayAsk(addr, time.Now()) {
 		return
 	}
-	if r, err := s.ask(ctx, addr); err == nil && r.Node == e.node && (known == nil || r.Seq > known.Seq) {
-		e.found(r)
+	if r, err := s.ask(ctx, addr); err == nil && r.Node == e.node {
+		e.found(r, true)
 	}
 }
 
@@ -161,7 +161,7 @@ func (s *Store) recall(ctx context.Context, e errand) {
 func (s *Store) Check(records []*protocol.SignedRecord, found func(*protocol.Record)) {
 	for _, r := range records[:min(len(records), protocol.MaxNodesRecords)] {
 		if r != nil {
-			s.send(errand{signed: r, found: found})
+			s.send(errand{signed: r, found: func(r *protocol.Record, _ bool) { found(r) }})
 		}
 	}
 }
@@ -174,7 +174,7 @@ func (s *Store) check(ctx context.Context, e errand) {
 	}
 	known, addr, lately := s.cache.lookUp(r.Node, now)
 	if known != nil && lately {
-		e.found(known)
+		e.found(known, true)
 		return
 	}
 	if known != nil && r.Seq < known.Seq {
@@ -185,7 +185,7 @@ func (s *Store) check(ctx context.Context, e errand) {
 			continue
 		}
 		if a, err := s.ask(ctx, place); err == nil && a.Node == r.Node {
-			e.found(a)
+			e.found(a, true)
 			return
 		}
 	}

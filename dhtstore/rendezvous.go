@@ -59,7 +59,7 @@ func (s *Store) Want(app protocol.AppID, found func(*protocol.Record)) {
 	if a == nil {
 		if len(s.apps) >= maxApps {
 			s.mu.Unlock()
-			s.log.Warn("too many apps, this one is not announced", "most", maxApps)
+			s.log.Debug("too many apps, this one is not announced", "most", maxApps)
 			return
 		}
 		a = s.newWanted(app)
@@ -67,6 +67,7 @@ func (s *Store) Want(app protocol.AppID, found func(*protocol.Record)) {
 	first := a.found == nil
 	a.found = found
 	if first {
+		a.begun = time.Time{}
 		a.task.class = classNew
 		if s.held(a, now) {
 			a.task.class = classLive
@@ -77,7 +78,7 @@ func (s *Store) Want(app protocol.AppID, found func(*protocol.Record)) {
 	}
 	s.mu.Unlock()
 	for _, id := range s.cache.of(app, now) {
-		s.send(errand{node: id, found: func(r *protocol.Record) { s.deliver(a, r) }})
+		s.send(errand{node: id, found: func(r *protocol.Record, answered bool) { s.deliver(a, r, answered) }})
 	}
 }
 
@@ -126,14 +127,15 @@ func (s *Store) announceAll(now time.Time) {
 	}
 }
 
-// deliver tells of a node that serves an app.
-func (s *Store) deliver(a *wanted, r *protocol.Record) {
+// deliver tells of a node that serves an app. One that has not answered since we
+// were started may be gone: it does not keep us from looking for others.
+func (s *Store) deliver(a *wanted, r *protocol.Record, answered bool) {
 	s.mu.Lock()
 	if r.Node == s.self || a.gone {
 		s.mu.Unlock()
 		return
 	}
-	a.others = true
+	a.others = a.others || answered
 	found := a.found
 	s.mu.Unlock()
 	if found != nil {
@@ -167,7 +169,7 @@ func (s *Store) turn(ctx context.Context, a *wanted) (packets int) {
 			t.probes.Add(1)
 		}
 		s.cache.serves(r.Node, a.id, time.Now())
-		s.deliver(a, r)
+		s.deliver(a, r, true)
 	})
 	t.run(ctx, now)
 	s.mu.Lock()
