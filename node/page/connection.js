@@ -128,7 +128,6 @@ export class Connection {
     channel.onopen = () => this.#opened();
     channel.onclose = () => this.close();
     channel.onmessage = ({ data }) => this.#message(data);
-    if (channel.readyState === 'open') this.#opened();
   }
 
   #opened() {

@@ -19,7 +19,7 @@ const MOST_OFFERS = 5;
 const OFFER_LASTS = 110_000;
 const SOON = 1000;
 const MISSING_AGAIN = 10_000; // announce again while somebody is not connected yet
-const TELL_EVERY = 3000; // whom one is connected to
+const TELL_EVERY = 3000; // who one is and whom one is connected to
 const ANSWER_COUNTS = 3000; // a node may show one offer to several: an answer to it need not lead to anything
 const LOSER_STAYS = 2000; // for what is still under way on it
 const REMEMBERED = 500; // messages, to drop repeats
@@ -62,7 +62,7 @@ export class Mesh {
     this.#on = on;
     this.#name = name;
     this.#iceServers = iceServers;
-    this.#telling = setInterval(() => this.#tellPeople(), TELL_EVERY);
+    this.#telling = setInterval(() => this.#tell(), TELL_EVERY);
     this.#tracker = new Tracker({
       url,
       infoHash,
@@ -208,10 +208,20 @@ export class Mesh {
     this.#soon(); // with another offer in its place
   }
 
-  // Tells everybody whom one is connected to.
-  #tellPeople() {
+  // Tells everybody one's name, and whom one is connected to: again and again, so that nothing depends on one message.
+  #tell() {
     const ids = this.people().filter((p) => p.state === 'open').map((p) => p.id);
-    for (const id of ids) this.#people.get(id).best().send({ t: 'people', ids });
+    for (const id of ids) this.#people.get(id).best().send({ t: 'here', name: this.#name, ids });
+  }
+
+  #here(person, { name, ids }) {
+    person.name = clean(name, MAX_NAME) || 'somebody';
+    if (!person.greeted) {
+      person.greeted = true;
+      this.#on.came(person);
+    }
+    this.#on.people();
+    this.#introduced(ids, person);
   }
 
   // A person names others. Of two that do not know each other the lower id asks.
@@ -273,10 +283,9 @@ export class Mesh {
     person.connections.add(connection);
     connection.on = {
       open: () => {
-        connection.send({ t: 'hello', name: this.#name });
         const loser = person.loser();
         if (loser) setTimeout(() => loser.close(), LOSER_STAYS);
-        this.#tellPeople();
+        this.#tell();
         this.#on.people();
       },
       message: (m) => this.#message(person, m),
@@ -294,19 +303,11 @@ export class Mesh {
   #message(person, m) {
     if (!person.mayTalk()) return;
     switch (m.t) {
-      case 'people':
-        this.#introduced(m.ids, person);
+      case 'here':
+        this.#here(person, m);
         break;
       case 'pass':
         this.#pass(m, person);
-        break;
-      case 'hello':
-        person.name = clean(m.name, MAX_NAME) || 'somebody';
-        if (!person.greeted) {
-          person.greeted = true;
-          this.#on.came(person);
-        }
-        this.#on.people();
         break;
       case 'say': {
         const text = clean(m.text, MAX_TEXT);

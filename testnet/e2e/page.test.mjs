@@ -44,7 +44,7 @@ describe('the page', { skip }, () => {
       const shows = (selector, wanted) => within(SHOWN_WITHIN, `${selector} shows ${wanted}`,
         visitor.page.waitForFunction(([s, w]) => document.querySelector(s).textContent === w, [selector, wanted], { timeout: SHOWN_WITHIN }));
       await shows('[data-stat=node]', stats.node);
-      await shows('[data-stat=known]', '2');
+      await shows('[data-stat="relay.links"]', '2');
       await shows('#status', 'Node is up');
       assert.equal(await visitor.page.inputValue('[aria-label="URL of this node"]'), a);
       for (const library of ['webtorrent', 'Trystero', 'bittorrent-tracker', 'p2pt']) {

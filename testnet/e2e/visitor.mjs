@@ -113,6 +113,11 @@ class Visitor {
     await this.context.close();
   }
 
+  async #shown() {
+    const people = (await this.people()).map((p) => `${p.name} (${p.note})`);
+    return `"${await this.text('#count')}", "${await this.text('#hint')}", ${people.join(', ')}`;
+  }
+
   async #until(ms, what, done) {
     let over = false;
     const poll = async () => {
@@ -120,6 +125,8 @@ class Visitor {
     };
     try {
       await within(ms, what, poll(), () => this.detail());
+    } catch (err) {
+      throw new Error(`${err.message}; the page shows ${await this.#shown()}`);
     } finally {
       over = true;
     }
