@@ -216,6 +216,11 @@ func (s *Store) runTurns(ctx context.Context) {
 	case <-ctx.Done():
 		return
 	}
+	select {
+	case <-time.After(2 * settling): // or the first turns find an empty table
+	case <-ctx.Done():
+		return
+	}
 	s.mu.Lock()
 	s.ready = time.Now()
 	s.mu.Unlock()
