@@ -6,11 +6,16 @@ const SIZE = 220;
 const RING = 80;
 const PULSE = 700;
 
-/** The colour that stands for a person everywhere: a hue from the id. */
+const hues = new Map(); // by id
+const MOST_HUES = 100;
+
+/** The colour that stands for a person on this page: a hue, as far as can be from those before it. */
 export function hueOf(id) {
-  let h = 7;
-  for (const c of id) h = (h * 31 + c.codePointAt(0)) % 360;
-  return h;
+  if (!hues.has(id)) {
+    if (hues.size >= MOST_HUES) hues.clear();
+    hues.set(id, (190 + 137.5 * hues.size) % 360);
+  }
+  return hues.get(id);
 }
 
 /** Up to two letters that stand for a name. */
