@@ -21,8 +21,8 @@ func FuzzRecordReply(f *testing.F) {
 	if err != nil {
 		f.Fatal(err)
 	}
-	done := make(chan error, 1)
-	go func() { done <- s.Serve(f.Context()) }()
+	ctx, done := f.Context(), make(chan error, 1)
+	go func() { done <- s.Serve(ctx) }()
 	f.Cleanup(func() { <-done })
 
 	var body atomic.Pointer[[]byte]

@@ -26,7 +26,7 @@ after(async () => {
   await islands?.close();
 });
 
-describe('on nodes that are not federated', { concurrency: 3 }, () => {
+describe('on nodes that are not federated', () => {
   test('Trystero peers do not meet', async (t) => {
     // With the reference server only a smaller id that comes late meets a larger one: the control is given that part.
     const [control, two, one] = await trysteroTabs(browser, 3);
