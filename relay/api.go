@@ -48,6 +48,7 @@ const (
 // Event is one thing for one member.
 type Event struct {
 	Kind    Kind
+	Foreign bool // it came from another node: no door of ours has seen its bytes
 	From    string
 	Ref     []byte
 	Payload []byte

@@ -852,3 +852,50 @@ func TestScrape(t *testing.T) {
 		}
 	})
 }
+
+// TestForeign: what came from another node says so, and nothing else does: a
+// door checks the bytes of the one and has made those of the other.
+func TestForeign(t *testing.T) {
+	all := func(j *Joining) { j.Subscriber, j.Present, j.WantsPresence = true, true, true }
+	for _, late := range []bool{false, true} { // what is held, too
+		play(t, 2, func(sc *scene) {
+			if !late {
+				sc.meet(sc.nodes...)
+			}
+			clients := []*client{sc.nodes[0].join("a0", all), sc.nodes[0].join("b0", all), sc.nodes[1].join("c1", all), sc.nodes[1].join("d1", all)}
+			sc.wait(time.Second)
+			for _, c := range clients {
+				c.m.Offer([]Offer{{ID: []byte(c.id + "1"), Payload: []byte("x")}, {ID: []byte(c.id + "2"), Payload: []byte("x")}, {ID: []byte(c.id + "3"), Payload: []byte("x")}})
+				c.m.Publish([]byte("x"))
+			}
+			sc.meet(sc.nodes...)
+			sc.wait(3 * time.Second)
+			for _, c := range clients {
+				for _, o := range c.of(KindOffer, "") {
+					c.m.Send(Message{Kind: KindAnswer, To: o.From, Ref: o.Ref, Payload: []byte("x")})
+				}
+				for _, o := range clients {
+					c.m.Send(Message{Kind: KindDirect, To: o.id, Payload: []byte("x")})
+				}
+			}
+			sc.wait(3 * time.Second)
+			seen := make(map[Kind]map[bool]bool)
+			for _, c := range clients {
+				for _, e := range c.events {
+					if want := e.From[1] != c.id[1]; e.Foreign != want {
+						t.Errorf("late %v: kind %d of %s to %s is foreign: %v", late, e.Kind, e.From, c.id, e.Foreign)
+					}
+					if seen[e.Kind] == nil {
+						seen[e.Kind] = make(map[bool]bool)
+					}
+					seen[e.Kind][e.Foreign] = true
+				}
+			}
+			for _, k := range []Kind{KindOffer, KindAnswer, KindDirect, KindPublish} {
+				if !seen[k][false] || !seen[k][true] {
+					t.Errorf("late %v: of kind %d, seen are %v", late, k, seen[k])
+				}
+			}
+		})
+	}
+}

@@ -222,7 +222,7 @@ func (s *swarm) appear(rem *remote, id string, blob []byte, at shown) {
 				if s.later(w, id, &at) {
 					kind = KindJoined
 				}
-				s.deliver(sc, w, Event{Kind: kind, From: id, Payload: blob})
+				s.deliver(sc, w, Event{Kind: kind, Foreign: true, From: id, Payload: blob})
 			}
 			sc.free()
 		}

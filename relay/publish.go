@@ -136,7 +136,7 @@ func (r *Relay) onPublish(l *link, f *protocol.Publish) {
 	defer sc.free()
 	for _, t := range s.members {
 		if t.flags.has(subscriber) && now-t.joined >= fromMillis(f.Age) {
-			s.deliver(sc, t, Event{Kind: KindPublish, From: string(f.From), Payload: f.Payload})
+			s.deliver(sc, t, Event{Kind: KindPublish, Foreign: true, From: string(f.From), Payload: f.Payload})
 		}
 	}
 }

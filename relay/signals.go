@@ -134,7 +134,7 @@ func (r *Relay) onSignal(l *link, seq uint64, f *protocol.Signal) {
 	}
 	sc := scratches.Get().(*scratch)
 	defer sc.free()
-	if !s.deliver(sc, t, Event{Kind: kind, From: string(f.From), Ref: f.Ref, Payload: f.Payload}) {
+	if !s.deliver(sc, t, Event{Kind: kind, Foreign: true, From: string(f.From), Ref: f.Ref, Payload: f.Payload}) {
 		l.fail(seq, protocol.CodeFull, nil)
 	}
 	if kind == KindAnswer {

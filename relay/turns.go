@@ -99,7 +99,7 @@ func (s *swarm) handNow(sc *scratch, w *waiting, now instant) bool {
 	} else {
 		s.here.place(1)
 	}
-	return s.deliver(sc, w.to, Event{Kind: KindOffer, From: w.from, Ref: w.id, Payload: w.payload})
+	return s.deliver(sc, w.to, Event{Kind: KindOffer, Foreign: w.l != nil, From: w.from, Ref: w.id, Payload: w.payload})
 }
 
 // settled says that an answer passed between a member here and another one:

@@ -48,7 +48,7 @@ func (y *early) keep(e *relay.Event) (kept, ok bool) {
 	if len(y.events) == maxEarly {
 		return true, false
 	}
-	y.events = append(y.events, relay.Event{Kind: e.Kind, From: e.From, Ref: slices.Clone(e.Ref), Payload: slices.Clone(e.Payload)})
+	y.events = append(y.events, relay.Event{Kind: e.Kind, Foreign: e.Foreign, From: e.From, Ref: slices.Clone(e.Ref), Payload: slices.Clone(e.Payload)})
 	return true, true
 }
 
@@ -92,8 +92,8 @@ func (p *peer) write(e *relay.Event) bool {
 
 // pass writes what another peer sent.
 func (p *peer) pass(start string, e *relay.Event, class door.Class) bool {
-	// It may come from another node, whose word is no proof that this is JSON.
-	if len(e.From) != len(id{}) || !valid(e.Payload) {
+	// Another node's word is no proof that this is JSON.
+	if e.Foreign && (len(e.From) != len(id{}) || !valid(e.Payload)) {
 		return false
 	}
 	b, ok := p.c.Begin()

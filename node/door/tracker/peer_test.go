@@ -102,17 +102,17 @@ func TestGarbageOfOtherNodesIsNotPassedOn(t *testing.T) {
 	p := &peer{c: conn, d: &Door{}}
 	from := strings.Repeat("f", 20)
 	for _, payload := range []string{"", "x", `{}{}`, `{},"peer_id":"x"`, `{"a":"` + "\xff" + `"}`, "\"\n\"", `"`, ` `} {
-		if p.Deliver(&relay.Event{Kind: relay.KindOffer, From: from, Ref: []byte("r"), Payload: []byte(payload)}) {
+		if p.Deliver(&relay.Event{Kind: relay.KindOffer, Foreign: true, From: from, Ref: []byte("r"), Payload: []byte(payload)}) {
 			t.Errorf("%q was passed on", payload)
 		}
 	}
-	if p.Deliver(&relay.Event{Kind: relay.KindOffer, From: "short", Ref: []byte("r"), Payload: []byte("{}")}) {
+	if p.Deliver(&relay.Event{Kind: relay.KindOffer, Foreign: true, From: "short", Ref: []byte("r"), Payload: []byte("{}")}) {
 		t.Error("an offer of a peer_id of 5 bytes was passed on")
 	}
 	if p.Deliver(&relay.Event{Kind: relay.KindDirect, From: from, Payload: []byte("{}")}) {
 		t.Error("what a tracker knows nothing of was passed on")
 	}
-	if !p.Deliver(&relay.Event{Kind: relay.KindOffer, From: from, Ref: []byte("\"\x00\xff"), Payload: []byte("{}")}) {
+	if !p.Deliver(&relay.Event{Kind: relay.KindOffer, Foreign: true, From: from, Ref: []byte("\"\x00\xff"), Payload: []byte("{}")}) {
 		t.Error("a good one was not")
 	}
 	if got, want := c.hear(), `{"action":"announce","offer":{},"offer_id":"\"\u0000ÿ","peer_id":"`+from+`","info_hash":"`+strings.Repeat(`\u0000`, 20)+`"}`; got != want {
