@@ -21,6 +21,7 @@ import (
 	"google.golang.org/protobuf/encoding/protojson"
 
 	"github.com/peerservers/peerserver/protocol"
+	"github.com/peerservers/peerserver/relay"
 )
 
 // Durations of fetching records from nodes that are known by URL.
@@ -107,7 +108,7 @@ func publicOnly(_, address string, _ syscall.RawConn) error {
 	if err != nil {
 		return err
 	}
-	if a := to.Addr().Unmap(); !a.IsGlobalUnicast() || a.IsPrivate() {
+	if !relay.Public(to.Addr()) {
 		return protocol.Errorf(protocol.CodeRefused, "the address is not a public one; private ones need --allow-private")
 	}
 	return nil

@@ -41,7 +41,7 @@ func (p *DialPolicy) judge(network, address string) (to netip.AddrPort, err erro
 	if port := to.Port(); port < 1024 && port != 80 && port != 443 {
 		return to, protocol.Errorf(protocol.CodeRefused, "dial: of the ports under 1024 only 80 and 443 are allowed")
 	}
-	if p.AllowPrivate || public(to.Addr()) || (p.Allow != nil && p.Allow(to)) {
+	if p.AllowPrivate || Public(to.Addr()) || (p.Allow != nil && p.Allow(to)) {
 		return to, nil
 	}
 	return to, protocol.Errorf(protocol.CodeRefused, "dial: the address is not a public one; private ones need --allow-private")
@@ -190,9 +190,9 @@ func prefixes(list ...string) []netip.Prefix {
 	return ps
 }
 
-// public says whether an address is one of the public Internet. None with a
+// Public says whether an address is one of the public Internet. None with a
 // zone is.
-func public(a netip.Addr) bool {
+func Public(a netip.Addr) bool {
 	a = a.Unmap()
 	if a.Is4() {
 		return !within(special4, a)
@@ -200,12 +200,12 @@ func public(a netip.Addr) bool {
 	b := a.As16()
 	switch {
 	case nat64.Contains(a):
-		return public(netip.AddrFrom4([4]byte(b[12:16])))
+		return Public(netip.AddrFrom4([4]byte(b[12:16])))
 	case to4.Contains(a):
-		return public(netip.AddrFrom4([4]byte(b[2:6])))
+		return Public(netip.AddrFrom4([4]byte(b[2:6])))
 	case teredo.Contains(a): // its server, and its client with all bits turned
-		return public(netip.AddrFrom4([4]byte(b[4:8]))) &&
-			public(netip.AddrFrom4([4]byte{^b[12], ^b[13], ^b[14], ^b[15]}))
+		return Public(netip.AddrFrom4([4]byte(b[4:8]))) &&
+			Public(netip.AddrFrom4([4]byte{^b[12], ^b[13], ^b[14], ^b[15]}))
 	}
 	return global6.Contains(a) && !within(special6, a)
 }
