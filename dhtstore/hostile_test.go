@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/ed25519"
 	"net/netip"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -361,8 +362,9 @@ func TestOlderRecord(t *testing.T) {
 			return r.Signed
 		}
 		now, before, after := signed(time.Minute), signed(2*time.Minute), signed(0)
-		var says *protocol.SignedRecord
+		var said atomic.Pointer[protocol.SignedRecord]
 		f := newFake(h, func(q *query) []byte {
+			says := said.Load()
 			return replyBytes(q, map[string]any{"k": says.Key, "seq": says.Seq, "sig": says.Signature, "v": bencoded(says.Value)})
 		})
 		defer f.stop()
@@ -371,7 +373,7 @@ func TestOlderRecord(t *testing.T) {
 			ok bool
 		}{{now, true}, {before, false}, {now, true}, {after, true}, {now, false}} {
 			time.Sleep(freshFor + time.Second) // or it is not asked
-			says = c.r
+			said.Store(c.r)
 			if _, err := s.ask(t.Context(), f.addr); (err == nil) != c.ok {
 				t.Errorf("%d: %v", c.r.Seq, err)
 			}

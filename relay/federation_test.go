@@ -353,30 +353,70 @@ func TestNodeLost(t *testing.T) {
 	}
 }
 
-// TestRejoinThroughAnotherNode: a peer whose node is lost and that comes back
-// through another one within 5 s never left.
-func TestRejoinThroughAnotherNode(t *testing.T) {
-	play(t, 3, func(sc *scene) {
-		sc.meet(sc.nodes...)
-		watch := func(j *Joining) { j.Present, j.WantsPresence = true, true }
-		a := sc.nodes[0].join("a", watch)
-		sc.nodes[1].join("b", watch)
-		sc.nodes[2].join("c", watch)
-		sc.wait(2 * time.Second)
-		sc.nodes[1].kill()
-		sc.wait(4 * time.Second)
-		sc.nodes[2].join("b", watch)
-		sc.wait(10 * time.Second)
-		if n := len(a.of(KindLost, "b")) + len(a.of(KindLeft, "b")); n != 0 {
-			t.Errorf("b left %d times for a, want never", n)
-		}
-		if n := len(a.of(KindJoined, "b")); n != 1 {
-			t.Errorf("b joined %d times for a, want once", n)
-		}
-		if code := a.m.Send(Message{Kind: KindDirect, To: "b", Payload: []byte("x")}); code != protocol.CodeOK {
-			t.Errorf("a cannot send to b: %v", code)
-		}
-	})
+// TestRejoinAfterALoss: a peer whose node is lost and that comes back within
+// 5 s, through another node or its own, never left; also when its node is back
+// much sooner.
+func TestRejoinAfterALoss(t *testing.T) {
+	watch := func(j *Joining) { j.Present, j.WantsPresence = true, true }
+	for _, tc := range []struct {
+		name      string
+		restarted bool
+		through   int // -1: does not come back
+	}{
+		{"another node", false, 2},
+		{"another node, its own back", true, 2},
+		{"its own node", true, 1},
+		{"never", false, -1},
+		{"never, its own node back", true, -1},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			play(t, 3, func(sc *scene) {
+				sc.meet(sc.nodes...)
+				a := sc.nodes[0].join("a", watch)
+				sc.nodes[1].join("b", watch)
+				sc.nodes[2].join("c", watch)
+				sc.wait(2 * time.Second)
+				sc.nodes[1].kill()
+				sc.wait(time.Second)
+				if tc.restarted {
+					sc.nodes[1].run()
+					sc.meet(sc.nodes...)
+				}
+				sc.wait(3 * time.Second)
+				left := func() int { return len(a.of(KindLost, "b")) + len(a.of(KindLeft, "b")) }
+				if n := left(); n != 0 {
+					t.Errorf("b left %d times within 4 s of the loss of its node", n)
+				}
+				if tc.restarted && tc.through < 0 {
+					if code := a.m.Send(Message{Kind: KindDirect, To: "b", Payload: []byte("x")}); code != protocol.CodeNodeGone {
+						t.Errorf("a send to b, whose node has forgotten it: %v, want %v", code, protocol.CodeNodeGone)
+					}
+				}
+				want := 1
+				if tc.through >= 0 {
+					sc.nodes[tc.through].join("b", watch)
+					want = 0
+				}
+				sc.wait(2 * time.Second)
+				if n := left(); n != want {
+					t.Errorf("b left %d times for a within 6 s, want %d", n, want)
+				}
+				if n := len(a.of(KindJoined, "b")); n != 1 {
+					t.Errorf("b joined %d times for a, want once", n)
+				}
+				sc.wait(time.Minute)
+				if n := left(); n != want {
+					t.Errorf("b left %d times for a, want %d", n, want)
+				}
+				if tc.through < 0 {
+					return
+				}
+				if code := a.m.Send(Message{Kind: KindDirect, To: "b", Payload: []byte("x")}); code != protocol.CodeOK {
+					t.Errorf("a cannot send to b: %v", code)
+				}
+			})
+		})
+	}
 }
 
 // TestDrain: a node that says goodbye gives its peers no time of uncertainty,

@@ -141,8 +141,8 @@ func TestFloodOfTags(t *testing.T) {
 			}
 			r.send(t, &protocol.Frame{Body: &protocol.Frame_Interest{Interest: f}})
 			if i%60 == 0 {
-				a.m.Send(Message{Kind: KindDirect, To: "b", Payload: []byte("x")})
 				before := len(b.of(KindDirect, "a"))
+				a.m.Send(Message{Kind: KindDirect, To: "b", Payload: []byte("x")})
 				sc.wait(100 * time.Millisecond)
 				if len(b.of(KindDirect, "a")) == before {
 					t.Fatal("others wait for the one that floods")

@@ -303,6 +303,10 @@ func (l *link) resume(w *wire, f *protocol.Resume) error {
 		l.mu.Unlock()
 		return protocol.Errorf(protocol.CodeMalformed, "resume without an epoch")
 	}
+	since := l.downAt
+	if since == 0 {
+		since = l.r.now()
+	}
 	restarted := l.peerEpoch != 0 && l.peerEpoch != f.Epoch
 	forgot := f.PeerEpoch != l.epoch && l.remembered
 	l.remembered = l.remembered || f.PeerEpoch == l.epoch
@@ -315,7 +319,7 @@ func (l *link) resume(w *wire, f *protocol.Resume) error {
 	}
 	l.mu.Unlock()
 	if forgot || restarted {
-		l.startAnew()
+		l.startAnew(since)
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -329,8 +333,10 @@ func (l *link) resume(w *wire, f *protocol.Resume) error {
 }
 
 // startAnew is for a node that restarted, or forgot us: nothing that waited can
-// arrive as it was.
-func (l *link) startAnew() {
+// arrive as it was. The members that it showed leave when they would have
+// without it, so that their clients have time to come back; since is when the
+// link went down.
+func (l *link) startAnew(since instant) {
 	for _, e := range l.takeOut(kindControl, kindPresence, kindOffers, kindSignal, kindData, kindPublish) {
 		l.r.giveUp(l, e, protocol.CodeNodeGone, nil)
 	}
@@ -338,22 +344,31 @@ func (l *link) startAnew() {
 	clear(l.published)
 	l.remembered = false
 	l.mu.Unlock()
-	l.lose(KindLost)
+	due := since.add(protocol.GiveUpPresence)
+	for _, rem := range l.shared() {
+		rem.s.mu.Lock()
+		rem.s.orphan(rem, due)
+		rem.s.mu.Unlock()
+	}
 }
 
 // lose forgets the members behind the link.
 func (l *link) lose(why Kind) {
-	l.mu.Lock()
-	shared := make([]*remote, 0, len(l.remotes))
-	for _, rem := range l.remotes {
-		shared = append(shared, rem)
-	}
-	l.mu.Unlock()
-	for _, rem := range shared {
+	for _, rem := range l.shared() {
 		rem.s.mu.Lock()
 		rem.s.unbind(rem, why)
 		rem.s.mu.Unlock()
 	}
+}
+
+func (l *link) shared() []*remote {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	all := make([]*remote, 0, len(l.remotes))
+	for _, rem := range l.remotes {
+		all = append(all, rem)
+	}
+	return all
 }
 
 // appendFrame adds a frame to a Packet.

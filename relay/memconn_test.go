@@ -30,6 +30,7 @@ type memNet struct {
 	listeners map[string]*memListener
 	conns     map[*memLink]struct{}
 	onMessage func(from, to string, n int, message []byte) action
+	hooking   sync.Mutex // one call of it at a time
 }
 
 // memWindow is how many messages may be on their way in one direction.
@@ -470,7 +471,9 @@ func (c *memConn) Write(message []byte) error {
 	hook := c.link.net.onMessage
 	c.link.net.mu.Unlock()
 	if hook != nil {
+		c.link.net.hooking.Lock()
 		m.do = hook(c.name, c.other.name, c.sent, m.bytes)
+		c.link.net.hooking.Unlock()
 	}
 	c.sent++
 	path := c.link.net.state(c.link.pair)

@@ -22,6 +22,12 @@ type shown struct {
 	age       instant // as written in it
 }
 
+// orphan is a node that has forgotten those it showed; they leave when due.
+type orphan struct {
+	rem *remote
+	due instant
+}
+
 // sentJoin is what a join of ours said on one link.
 type sentJoin struct {
 	seq, seen uint64

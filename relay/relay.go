@@ -66,6 +66,7 @@ type Relay struct {
 	dirty      map[*swarm]struct{}
 	scrapes    map[*scrape]struct{}
 	turns      map[*swarm]struct{} // with offers that wait for their turn
+	orphaned   map[*swarm]struct{} // with orphans
 	closing    bool
 }
 
@@ -111,15 +112,16 @@ func New(cfg Config) (*Relay, error) {
 	}
 	r := &Relay{
 		cfg: cfg, id: id, log: cfg.Log, start: time.Now(), hasher: maphash.MakeSeed(),
-		self:    protocol.NodeID(cfg.Key.Public().(ed25519.PublicKey)),
-		handles: make(chan struct{}, 128),
-		starts:  make(chan func(context.Context), 1024),
-		swarms:  make(map[protocol.AppID]*swarm),
-		links:   make(map[protocol.NodeID]*link),
-		scrapes: make(map[*scrape]struct{}),
-		turns:   make(map[*swarm]struct{}),
-		numbers: make(map[uint32]*swarm),
-		dirty:   make(map[*swarm]struct{}),
+		self:     protocol.NodeID(cfg.Key.Public().(ed25519.PublicKey)),
+		handles:  make(chan struct{}, 128),
+		starts:   make(chan func(context.Context), 1024),
+		swarms:   make(map[protocol.AppID]*swarm),
+		links:    make(map[protocol.NodeID]*link),
+		scrapes:  make(map[*scrape]struct{}),
+		turns:    make(map[*swarm]struct{}),
+		orphaned: make(map[*swarm]struct{}),
+		numbers:  make(map[uint32]*swarm),
+		dirty:    make(map[*swarm]struct{}),
 	}
 	r.mesh.init(cfg.AllowPrivate)
 	r.mesh.book.restore(cfg.Proven)
@@ -170,6 +172,7 @@ func (r *Relay) Serve(ctx context.Context) error {
 			r.flushDirty()
 			r.sweepLinks()
 			r.takeTurns()
+			r.loseOrphans()
 			r.finishScrapes()
 			if n%10 == 0 {
 				r.sweepSwarms()

@@ -74,8 +74,59 @@ func (s *swarm) admits(l *link) bool {
 
 // unbind forgets all that was behind a link; its members leave.
 func (s *swarm) unbind(rem *remote, why Kind) {
-	if s.remotes[rem.l] != rem {
+	if s.detach(rem) {
+		s.losePresence(rem, why)
+	}
+}
+
+// orphan forgets what was behind a link, but those it showed leave only when
+// they are due.
+func (s *swarm) orphan(rem *remote, due instant) {
+	if !s.detach(rem) || len(s.present) == 0 {
 		return
+	}
+	s.loseOrphans(func(o orphan) bool { return o.rem.l == rem.l }) // one a link
+	s.orphans = append(s.orphans, orphan{rem, due})
+	s.r.mu.Lock()
+	s.r.orphaned[s] = struct{}{}
+	s.r.mu.Unlock()
+}
+
+func (s *swarm) loseOrphans(due func(orphan) bool) {
+	s.orphans = slices.DeleteFunc(s.orphans, func(o orphan) bool {
+		if due(o) {
+			s.losePresence(o.rem, KindLost)
+		}
+		return due(o)
+	})
+}
+
+// loseOrphans has those leave that are due.
+func (r *Relay) loseOrphans() {
+	r.mu.Lock()
+	list := make([]*swarm, 0, len(r.orphaned))
+	for s := range r.orphaned {
+		list = append(list, s)
+	}
+	r.mu.Unlock()
+	now := r.now()
+	for _, s := range list {
+		s.mu.Lock()
+		s.loseOrphans(func(o orphan) bool { return now >= o.due })
+		if len(s.orphans) == 0 {
+			s.orphans = nil
+			r.mu.Lock()
+			delete(r.orphaned, s)
+			r.mu.Unlock()
+		}
+		s.mu.Unlock()
+	}
+}
+
+// detach reports false when rem is not bound any more.
+func (s *swarm) detach(rem *remote) bool {
+	if s.remotes[rem.l] != rem {
+		return false
 	}
 	delete(s.remotes, rem.l)
 	rem.l.mu.Lock()
@@ -84,7 +135,7 @@ func (s *swarm) unbind(rem *remote, why Kind) {
 	}
 	rem.l.mu.Unlock()
 	s.relist(rem, nil, nil)
-	s.losePresence(rem, why)
+	return true
 }
 
 // believed is the claimed count as far as there is evidence for it.

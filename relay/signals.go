@@ -95,6 +95,9 @@ var (
 )
 
 func (s *swarm) signal(rem *remote, m *Member, msg Message) protocol.Code {
+	if s.remotes[rem.l] != rem {
+		return protocol.CodeNodeGone // an orphan's
+	}
 	kind := kindSignal
 	if msg.Kind == KindData {
 		kind = kindData

@@ -33,6 +33,7 @@ type swarm struct {
 	remotes   map[*link]*remote
 	elsewhere map[protocol.MemberHash][]home // members that other nodes list
 	present   map[string]*presence           // members that other nodes show
+	orphans   []orphan                       // nodes that restarted, and still show some
 	publishes []heldPublish
 	waiting   []waiting // offers whose turn has not come
 	published uint64    // how many publishes there ever were

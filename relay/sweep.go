@@ -87,6 +87,7 @@ func (r *Relay) drop(s *swarm) {
 	delete(r.numbers, s.number)
 	delete(r.dirty, s)
 	delete(r.turns, s)
+	delete(r.orphaned, s)
 	links := r.allLinks()
 	r.mesh.forget(s.app)
 	r.mu.Unlock()
