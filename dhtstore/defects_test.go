@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+	"sync/atomic"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -255,10 +256,10 @@ func TestRow8(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHub()
 		s := startServer(t, h)
-		var wanted []byte
+		var wanted atomic.Pointer[[]byte]
 		friend := node{[20]byte{7}, netip.MustParseAddrPort("10.200.0.1:6881")}
 		answerer := newFake(h, func(q *query) []byte {
-			wanted = q.args
+			wanted.Store(&q.args)
 			mapped := netip.AddrPortFrom(netip.AddrFrom16(friend.Addr.Addr().As16()), friend.Addr.Port())
 			n4, n6 := appendAddr(friend.ID[:], friend.Addr), appendAddr(friend.ID[:], mapped)
 			return replyBytes(q, map[string]any{"nodes": append(n4, n4...), "nodes6": append(n6, n6...), "token": "t"})
@@ -268,8 +269,8 @@ func TestRow8(t *testing.T) {
 		if err != nil || !slices.Equal(r.Nodes, []node{friend}) {
 			t.Errorf("got %+v, %v", r, err)
 		}
-		if !bytes.Contains(wanted, []byte("4:wantl2:n4e")) {
-			t.Errorf("asked %q", wanted)
+		if asked := *wanted.Load(); !bytes.Contains(asked, []byte("4:wantl2:n4e")) {
+			t.Errorf("asked %q", asked)
 		}
 	})
 }

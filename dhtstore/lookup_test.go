@@ -89,7 +89,11 @@ func TestResolve(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHub()
 		h.setDelay(20 * time.Millisecond)
-		nodes := startNet(t, h, 40)
+		n := 40
+		if underRace {
+			n = 15
+		}
+		nodes := startNet(t, h, n)
 		var stores []*testStore
 		for i := range 6 {
 			stores = append(stores, openStore(t, h, i, addrs(nodes[i:i+1])))
@@ -151,6 +155,7 @@ func TestResolveHighest(t *testing.T) {
 		if r, err := s.Resolve(t.Context(), nodeID(50)); err != nil || r.URLs[0] != "wss://newest" {
 			t.Errorf("%v, %v", r, err)
 		}
+		synctest.Wait()
 		put(nodes[1], record(time.Hour, "wss://older")) // the newest is lost
 		if r, err := s.Resolve(t.Context(), nodeID(50)); err != nil || r.URLs[0] != "wss://newest" {
 			t.Errorf("older than one seen before: %v, %v", r, err)

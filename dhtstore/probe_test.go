@@ -39,6 +39,7 @@ func TestCheck(t *testing.T) {
 				found[r.Node]++
 			})
 			time.Sleep(10 * time.Second)
+			synctest.Wait()
 		}
 		check(direct.Own(), proxied.Own(), dead.Own(), elsewhere.Own(), forged, nil, &protocol.SignedRecord{}, b.Own())
 		want := map[protocol.NodeID]int{direct.self: 1, proxied.self: 1}

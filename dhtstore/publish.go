@@ -52,7 +52,7 @@ func (s *Store) plan(p *publisher, now time.Time) {
 		p.dirty = time.Time{}
 		due = p.last.Add(jitter(publishEvery))
 		if s.young(p.last) {
-			due = p.last.Add(jitter(settled))
+			due = p.last.Add(later(settled))
 		}
 	default:
 		if p.dirty.IsZero() {

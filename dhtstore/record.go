@@ -150,5 +150,8 @@ func (s *Store) SetOwn(r protocol.Record) error {
 	return nil
 }
 
+// later is d or up to a fifth longer.
+func later(d time.Duration) time.Duration { return d + rand.N(d/5) }
+
 // jitter is d up to a fifth longer or shorter, so that nodes do not go in step.
 func jitter(d time.Duration) time.Duration { return d - d/5 + rand.N(2*d/5) }

@@ -217,7 +217,7 @@ func (s *Store) nextTurn(a *wanted, t *appTurn, start, now time.Time) time.Time 
 		sooner(now.Add(jitter(retryAnnounce)))
 	}
 	if s.young(start) {
-		sooner(start.Add(jitter(settled)))
+		sooner(start.Add(later(settled)))
 	}
 	if a.found != nil && !a.others {
 		if again := a.begun.Add(nextLook(now.Sub(a.begun))); again.After(now) {
