@@ -65,10 +65,10 @@ const (
 // Quotas of what one other node may send; over LinkFrames and LinkBytes the
 // node is read more slowly, over the others it is told so.
 const (
-	LinkFrames     = 50_000   // a second
-	LinkBytes      = 64 << 20 // a second
-	AppOffers      = 100      // a second in one app, and the same again for each member believed in
-	AppOffersBurst = 10       // seconds of that saved up
+	LinkFrames     = 200_000   // a second: a third of a core
+	LinkBytes      = 128 << 20 // a second: a line of 1 Gbit/s
+	AppOffers      = 100       // a second in one app, and the same again for each member believed in
+	AppOffersBurst = 10        // seconds of that saved up
 )
 
 // Trust in counts.

@@ -51,57 +51,69 @@ func consumeTag(b []byte) (protowire.Number, protowire.Type, int) {
 	return n, t, k
 }
 
-func sizeBytes(n int) int { return 1 + protowire.SizeBytes(n) }
+// The sizes of what the three above append.
+
+func sizeBytesField(n int) int {
+	if n == 0 {
+		return 0
+	}
+	return 1 + protowire.SizeBytes(n)
+}
+
+func sizeNumberField(v uint64) int {
+	if v == 0 {
+		return 0
+	}
+	return 1 + protowire.SizeVarint(v)
+}
+
+// beginFrame is a Frame up to the inside of a body of n bytes.
+func beginFrame(kind protowire.Number, n int) []byte {
+	b := newBody(1 + protowire.SizeBytes(n))
+	b = protowire.AppendTag(b, kind, protowire.BytesType)
+	return protowire.AppendVarint(b, uint64(n))
+}
+
+func sizeOffer(o *protocol.Offers_Offer) int {
+	return sizeBytesField(len(o.Id)) + sizeBytesField(len(o.Payload)) + sizeBytesField(len(o.To))
+}
 
 // encodeOffers is a Frame with f, without its sequence.
 func encodeOffers(f *protocol.Offers) []byte {
-	size := 32 + len(f.From)
-	for _, o := range f.Offers {
-		size += sizeBytes(sizeBytes(len(o.Id)) + sizeBytes(len(o.Payload)) + sizeBytes(len(o.To)))
-	}
-	body := make([]byte, 0, size+8)
-	body = appendNumberField(body, 1, uint64(f.App))
-	body = appendBytesField(body, 2, f.From)
-	body = appendNumberField(body, 3, uint64(f.Age))
+	var held uint64
 	if f.Held {
-		body = appendNumberField(body, 4, 1)
+		held = 1
 	}
+	n := sizeNumberField(uint64(f.App)) + sizeBytesField(len(f.From)) + sizeNumberField(uint64(f.Age)) + sizeNumberField(held)
 	for _, o := range f.Offers {
-		n := 0
-		for _, v := range [][]byte{o.Id, o.Payload, o.To} {
-			if len(v) > 0 {
-				n += sizeBytes(len(v))
-			}
-		}
-		body = protowire.AppendTag(body, 5, protowire.BytesType)
-		body = protowire.AppendVarint(body, uint64(n))
-		body = appendBytesField(body, 1, o.Id)
-		body = appendBytesField(body, 2, o.Payload)
-		body = appendBytesField(body, 3, o.To)
+		n += 1 + protowire.SizeBytes(sizeOffer(o)) // written also when it is empty
 	}
-	return wrap(fieldOffers, body)
+	b := beginFrame(fieldOffers, n)
+	b = appendNumberField(b, 1, uint64(f.App))
+	b = appendBytesField(b, 2, f.From)
+	b = appendNumberField(b, 3, uint64(f.Age))
+	b = appendNumberField(b, 4, held)
+	for _, o := range f.Offers {
+		b = protowire.AppendTag(b, 5, protowire.BytesType)
+		b = protowire.AppendVarint(b, uint64(sizeOffer(o)))
+		b = appendBytesField(b, 1, o.Id)
+		b = appendBytesField(b, 2, o.Payload)
+		b = appendBytesField(b, 3, o.To)
+	}
+	return b
 }
 
 // encodeSignal is a Frame with a signal, without its sequence.
 func encodeSignal(app uint32, to, from string, msg *Message) []byte {
-	body := make([]byte, 0, 48+len(to)+len(from)+len(msg.Ref)+len(msg.Payload))
-	body = appendNumberField(body, 1, uint64(app))
-	body = appendStringField(body, 2, to)
-	body = appendStringField(body, 3, from)
-	body = appendBytesField(body, 4, msg.Ref)
-	body = appendNumberField(body, 5, uint64(toWire[msg.Kind]))
-	body = appendBytesField(body, 6, msg.Payload)
-	return wrap(fieldSignal, body)
-}
-
-// wrap puts tag and length before body, in its own room where there is some.
-func wrap(n protowire.Number, body []byte) []byte {
-	var head [16]byte
-	h := protowire.AppendVarint(protowire.AppendTag(head[:0], n, protowire.BytesType), uint64(len(body)))
-	body = append(body, h...)
-	copy(body[len(h):], body[:len(body)-len(h)])
-	copy(body, h)
-	return body
+	kind := uint64(toWire[msg.Kind])
+	b := beginFrame(fieldSignal, sizeNumberField(uint64(app))+sizeBytesField(len(to))+sizeBytesField(len(from))+
+		sizeBytesField(len(msg.Ref))+sizeNumberField(kind)+sizeBytesField(len(msg.Payload)))
+	b = appendNumberField(b, 1, uint64(app))
+	b = appendStringField(b, 2, to)
+	b = appendStringField(b, 3, from)
+	b = appendBytesField(b, 4, msg.Ref)
+	b = appendNumberField(b, 5, kind)
+	return appendBytesField(b, 6, msg.Payload)
 }
 
 // reader takes packets apart. What it returns is valid until its next use, and
@@ -271,12 +283,10 @@ func (r *packetReader) readOffers(b []byte) error {
 }
 
 func (r *packetReader) newOffer() *protocol.Offers_Offer {
-	last := len(r.spare) - 1
-	if last < 0 {
+	o := pop(&r.spare)
+	if o == nil {
 		return new(protocol.Offers_Offer)
 	}
-	o := r.spare[last]
-	r.spare = r.spare[:last]
 	o.Id, o.Payload, o.To = nil, nil, nil
 	return o
 }

@@ -34,6 +34,7 @@ type link struct {
 	subnet    netip.Prefix // of the other end
 
 	out        []outgoing // sequenced, oldest first
+	room       []outgoing // the array that out is in, empty
 	next       int        // of out: the first not yet written on w
 	bytes      int        // of out
 	seq        uint64     // last given
@@ -110,12 +111,33 @@ func (l *link) sendEncoded(e outgoing, body []byte) (uint64, protocol.Code) {
 	}
 	l.seq++
 	e.seq, e.seenAt, e.at, e.body = l.seq, l.seen, l.r.now(), body
-	l.out = append(l.out, e)
-	l.bytes += len(body)
+	l.queue(e)
 	if l.w != nil {
 		l.w.wakeUp()
 	}
 	return e.seq, protocol.CodeOK
+}
+
+// keptRoom is for how many frames a link keeps room when none waits.
+const keptRoom = 256
+
+// queue appends to out. What acknowledgements have left free at the beginning
+// of its array is used again. Called with mu held.
+func (l *link) queue(e outgoing) {
+	switch n := len(l.out); {
+	case n < cap(l.out):
+	case n == 0:
+		l.out = l.room
+	case cap(l.room) >= 2*n:
+		l.out = append(l.room, l.out...)
+		clear(l.room[n:cap(l.room)])
+	}
+	grows := len(l.out) == cap(l.out)
+	l.out = append(l.out, e)
+	if grows {
+		l.room = l.out[:0]
+	}
+	l.bytes += len(e.body)
 }
 
 // makeRoom keeps out within its bound: the oldest offers go first. Called with
@@ -255,6 +277,7 @@ func (l *link) acknowledge(ack uint64) {
 	n := 0
 	for n < len(l.out) && l.out[n].seq <= ack && n < l.next {
 		l.bytes -= len(l.out[n].body)
+		freeBody(l.out[n].body)
 		l.out[n] = outgoing{}
 		n++
 	}
@@ -265,6 +288,9 @@ func (l *link) acknowledge(ack uint64) {
 	l.next -= n
 	if l.out = l.out[n:]; len(l.out) == 0 {
 		l.out = nil
+		if cap(l.room) > keptRoom {
+			l.room = nil
+		}
 	}
 }
 
@@ -286,7 +312,7 @@ func (l *link) takeOut(kinds ...frameKind) []outgoing {
 		}
 		kept = append(kept, e)
 	}
-	l.out, l.next = kept, next
+	l.out, l.room, l.next = kept, kept[:0], next
 	return taken
 }
 

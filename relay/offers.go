@@ -61,6 +61,8 @@ type scratch struct {
 	ev      Event
 	again   bool // placed a second time: not a third
 	frames  map[*remote]*protocol.Offers
+	entries []*protocol.Offers_Offer // spare ones
+	empty   []*protocol.Offers
 }
 
 var scratches = sync.Pool{New: func() any { return &scratch{frames: make(map[*remote]*protocol.Offers)} }}
@@ -301,7 +303,7 @@ func (s *swarm) placeFew(sc *scratch, m *Member, offers []Offer, except *link) {
 		left--
 		s.give(sc, m, o, t)
 	}
-	s.flushOffers(sc, m, 0, false)
+	s.flushOffers(sc, m)
 }
 
 // give hands one offer to a target, or adds it to the frame for its node.
@@ -320,17 +322,42 @@ func (s *swarm) give(sc *scratch, m *Member, o Offer, t *target) {
 func (sc *scratch) add(rem *remote, o Offer, to []byte) {
 	f := sc.frames[rem]
 	if f == nil {
-		f = new(protocol.Offers)
+		if f = pop(&sc.empty); f == nil {
+			f = new(protocol.Offers)
+		}
 		sc.frames[rem] = f
 	}
-	f.Offers = append(f.Offers, &protocol.Offers_Offer{Id: o.ID, Payload: o.Payload, To: to})
+	e := pop(&sc.entries)
+	if e == nil {
+		e = new(protocol.Offers_Offer)
+	}
+	e.Id, e.Payload, e.To = o.ID, o.Payload, to
+	f.Offers = append(f.Offers, e)
+}
+
+// pop takes a spare one, nil when there is none.
+func pop[T any](list *[]*T) *T {
+	last := len(*list) - 1
+	if last < 0 {
+		return nil
+	}
+	e := (*list)[last]
+	*list = (*list)[:last]
+	return e
 }
 
 // flushOffers sends the frames that give collected.
-func (s *swarm) flushOffers(sc *scratch, m *Member, age uint32, held bool) {
+func (s *swarm) flushOffers(sc *scratch, m *Member) {
 	for rem, f := range sc.frames {
-		f.From, f.Age, f.Held = []byte(m.id), age, held
+		list := f.Offers
+		f.From = append(f.From[:0], m.id...)
 		s.sendOffers(rem, m, f, sc.again)
+		for _, e := range list {
+			e.Id, e.Payload, e.To = nil, nil, nil
+		}
+		sc.entries = append(sc.entries, list...)
+		f.Offers = list[:0]
+		sc.empty = append(sc.empty, f)
 	}
 	clear(sc.frames)
 }
@@ -401,7 +428,7 @@ func (s *swarm) placeMany(sc *scratch, m *Member, offers []Offer, except *link) 
 			n -= portions[b].n
 		}
 	}
-	s.flushOffers(sc, m, 0, false)
+	s.flushOffers(sc, m)
 	s.placeHere(sc, m, offers[:local], here+local)
 }
 
