@@ -24,9 +24,10 @@ bench: ## load on one node, on two, and on npm's tracker, as a table
 sim: ## 1,000 DHT nodes in memory, of which 30 % are killed
 	go test -count=1 -v -timeout 60m -run '^TestSim' ./dhtstore -args -sim 1000
 
-matrix: ## every client library, both orders, at every delay from 0 to 130 s
+matrix: ## every client library, both orders, at every delay from 0 to 130 s; the table is docs/matrix.md
 	scripts/install.sh npm
-	E2E_FULL=1 node testnet/e2e/run.mjs
+	E2E_FULL=1 node testnet/e2e/run.mjs -- --test-reporter=spec --test-reporter-destination=stdout \
+		--test-reporter=./table.mjs --test-reporter-destination=../../docs/matrix.md
 
 generate: ## the Go code of the schema
 	go tool -modfile=tools/go.mod buf generate

@@ -292,9 +292,6 @@ func TestCacheIsBounded(t *testing.T) {
 }
 
 func TestAppsAreBounded(t *testing.T) {
-	if underRace || testing.Short() {
-		t.Skip("200,000 apps take long under the race detector")
-	}
 	s := newStore(t, newHub(), 1, nil)
 	for i := range maxApps + 10 {
 		s.Want(numbered(i), func(*protocol.Record) {})
