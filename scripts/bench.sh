@@ -70,8 +70,10 @@ for round in $(seq "$rounds"); do
   row full-one one "${load[@]}"
   row full-one-cross one "${load[@]}" --layout cross
   row full-two two "${load[@]}"
-  row some-one one "${load[@]}" --layout cross --parallel 4
-  row some-two two "${load[@]}" --parallel 4
+  row some-one one "${load[@]}" --layout cross --parallel 12
+  row some-two two "${load[@]}" --parallel 12
+  row few-one one "${load[@]}" --layout cross --parallel 4
+  row few-two two "${load[@]}" --parallel 4
   row rate-npm npm "${load[@]}" --rate 1000
   row rate-one one "${load[@]}" --rate 1000
   row rate-two two "${load[@]}" --rate 1000
