@@ -31,6 +31,7 @@ trap 'end_server; rm -rf "$scratch"' EXIT
 
 scripts/install.sh npm
 go build -o "$scratch/peerserver" ./cmd/peerserver
+commit=$(git describe --always --dirty --abbrev=12)
 go build -o "$scratch/table" ./testnet/bench/table
 ulimit -n "$(ulimit -Hn)"
 
@@ -81,5 +82,4 @@ for round in $(seq "$rounds"); do
   row idle-one one --idle "$idle"
 done
 
-commit=$(git describe --always --dirty --abbrev=12)
 "$scratch/table" -date "$date" -commit "$commit" -out "$out" <"$scratch/results"
