@@ -230,7 +230,7 @@ func TestMetrics(t *testing.T) {
 		// What labels there are is listed here: none may name an app, a peer or
 		// an address.
 		switch m[2] {
-		case "", `version="v1"`, `door="tracker"`:
+		case "", `version="v1"`, `door="tracker"`, `door="peer"`:
 		default:
 			t.Errorf("label %s", m[2])
 		}

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/peerservers/peerserver/node/door"
+	"github.com/peerservers/peerserver/node/door/native"
 	"github.com/peerservers/peerserver/node/door/tracker"
 	"github.com/peerservers/peerserver/protocol"
 	"github.com/peerservers/peerserver/relay"
@@ -146,6 +147,7 @@ func (n *Node) build() (err error) {
 	})
 	n.doors = []door.Door{
 		tracker.New(n.host, n.relay),
+		native.New(native.Config{Host: n.host, Relay: n.relay, Node: n.ID(), IsOwn: n.isOwn, Nodes: n.records}),
 	}
 	n.routes()
 	return nil

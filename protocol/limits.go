@@ -77,6 +77,17 @@ const (
 	JudgedOffers    = 100 // before a node's answered share is judged
 )
 
+// Peers of the native door.
+const (
+	ChallengeNonce = 32
+	LoginNonce     = 16
+	MaxPeerName    = 64 // of a name, and of each service
+	MaxServices    = 16
+	MaxMetadata    = 1 << 10
+	MaxPresenceTTL = 24 * time.Hour
+	PeerSample     = 50 // members that one who joins is shown; it connects to no more by itself
+)
+
 // Records.
 const (
 	RecordTTL     = 2 * time.Hour

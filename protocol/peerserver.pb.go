@@ -260,6 +260,67 @@ func (Bye_Code) EnumDescriptor() ([]byte, []int) {
 	return file_protocol_peerserver_proto_rawDescGZIP(), []int{17, 0}
 }
 
+type EnvelopeBody_Kind int32
+
+const (
+	EnvelopeBody_KIND_UNSPECIFIED EnvelopeBody_Kind = 0
+	EnvelopeBody_KIND_OFFER       EnvelopeBody_Kind = 1
+	EnvelopeBody_KIND_ANSWER      EnvelopeBody_Kind = 2
+	EnvelopeBody_KIND_CANDIDATES  EnvelopeBody_Kind = 3
+	EnvelopeBody_KIND_MESSAGE     EnvelopeBody_Kind = 4 // the app's own
+	EnvelopeBody_KIND_DATA        EnvelopeBody_Kind = 5 // a piece of a relayed channel
+	EnvelopeBody_KIND_BYE         EnvelopeBody_Kind = 6
+)
+
+// Enum value maps for EnvelopeBody_Kind.
+var (
+	EnvelopeBody_Kind_name = map[int32]string{
+		0: "KIND_UNSPECIFIED",
+		1: "KIND_OFFER",
+		2: "KIND_ANSWER",
+		3: "KIND_CANDIDATES",
+		4: "KIND_MESSAGE",
+		5: "KIND_DATA",
+		6: "KIND_BYE",
+	}
+	EnvelopeBody_Kind_value = map[string]int32{
+		"KIND_UNSPECIFIED": 0,
+		"KIND_OFFER":       1,
+		"KIND_ANSWER":      2,
+		"KIND_CANDIDATES":  3,
+		"KIND_MESSAGE":     4,
+		"KIND_DATA":        5,
+		"KIND_BYE":         6,
+	}
+)
+
+func (x EnvelopeBody_Kind) Enum() *EnvelopeBody_Kind {
+	p := new(EnvelopeBody_Kind)
+	*p = x
+	return p
+}
+
+func (x EnvelopeBody_Kind) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (EnvelopeBody_Kind) Descriptor() protoreflect.EnumDescriptor {
+	return file_protocol_peerserver_proto_enumTypes[4].Descriptor()
+}
+
+func (EnvelopeBody_Kind) Type() protoreflect.EnumType {
+	return &file_protocol_peerserver_proto_enumTypes[4]
+}
+
+func (x EnvelopeBody_Kind) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use EnvelopeBody_Kind.Descriptor instead.
+func (EnvelopeBody_Kind) EnumDescriptor() ([]byte, []int) {
+	return file_protocol_peerserver_proto_rawDescGZIP(), []int{38, 0}
+}
+
 // Packet is the content of one Noise message.
 type Packet struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1886,6 +1947,1394 @@ func (x *RecordBody) GetLoad() uint32 {
 	return 0
 }
 
+// ToNode is what a peer sends. Requests with a ref are answered by a ToPeer of
+// the same ref: what is named here, or Refused.
+type ToNode struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Ref   uint32                 `protobuf:"varint,1,opt,name=ref,proto3" json:"ref,omitempty"` // the peer's own, 0: no answer is wanted, failures aside
+	// Types that are valid to be assigned to Body:
+	//
+	//	*ToNode_Login
+	//	*ToNode_Join
+	//	*ToNode_Part
+	//	*ToNode_Send
+	//	*ToNode_Beat
+	Body          isToNode_Body `protobuf_oneof:"body"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ToNode) Reset() {
+	*x = ToNode{}
+	mi := &file_protocol_peerserver_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ToNode) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ToNode) ProtoMessage() {}
+
+func (x *ToNode) ProtoReflect() protoreflect.Message {
+	mi := &file_protocol_peerserver_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ToNode.ProtoReflect.Descriptor instead.
+func (*ToNode) Descriptor() ([]byte, []int) {
+	return file_protocol_peerserver_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *ToNode) GetRef() uint32 {
+	if x != nil {
+		return x.Ref
+	}
+	return 0
+}
+
+func (x *ToNode) GetBody() isToNode_Body {
+	if x != nil {
+		return x.Body
+	}
+	return nil
+}
+
+func (x *ToNode) GetLogin() *Login {
+	if x != nil {
+		if x, ok := x.Body.(*ToNode_Login); ok {
+			return x.Login
+		}
+	}
+	return nil
+}
+
+func (x *ToNode) GetJoin() *Join {
+	if x != nil {
+		if x, ok := x.Body.(*ToNode_Join); ok {
+			return x.Join
+		}
+	}
+	return nil
+}
+
+func (x *ToNode) GetPart() *Part {
+	if x != nil {
+		if x, ok := x.Body.(*ToNode_Part); ok {
+			return x.Part
+		}
+	}
+	return nil
+}
+
+func (x *ToNode) GetSend() *Send {
+	if x != nil {
+		if x, ok := x.Body.(*ToNode_Send); ok {
+			return x.Send
+		}
+	}
+	return nil
+}
+
+func (x *ToNode) GetBeat() *Beat {
+	if x != nil {
+		if x, ok := x.Body.(*ToNode_Beat); ok {
+			return x.Beat
+		}
+	}
+	return nil
+}
+
+type isToNode_Body interface {
+	isToNode_Body()
+}
+
+type ToNode_Login struct {
+	Login *Login `protobuf:"bytes,2,opt,name=login,proto3,oneof"` // first; Welcome
+}
+
+type ToNode_Join struct {
+	Join *Join `protobuf:"bytes,3,opt,name=join,proto3,oneof"` // Joined
+}
+
+type ToNode_Part struct {
+	Part *Part `protobuf:"bytes,4,opt,name=part,proto3,oneof"` // Done
+}
+
+type ToNode_Send struct {
+	Send *Send `protobuf:"bytes,5,opt,name=send,proto3,oneof"` // Done when the node has passed it on
+}
+
+type ToNode_Beat struct {
+	Beat *Beat `protobuf:"bytes,6,opt,name=beat,proto3,oneof"` // Done
+}
+
+func (*ToNode_Login) isToNode_Body() {}
+
+func (*ToNode_Join) isToNode_Body() {}
+
+func (*ToNode_Part) isToNode_Body() {}
+
+func (*ToNode_Send) isToNode_Body() {}
+
+func (*ToNode_Beat) isToNode_Body() {}
+
+// ToPeer is what a node sends.
+type ToPeer struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Ref   uint32                 `protobuf:"varint,1,opt,name=ref,proto3" json:"ref,omitempty"` // of the request that this answers, 0: none
+	// Types that are valid to be assigned to Body:
+	//
+	//	*ToPeer_Challenge
+	//	*ToPeer_Welcome
+	//	*ToPeer_Joined
+	//	*ToPeer_Done
+	//	*ToPeer_Refused
+	//	*ToPeer_Arrived
+	//	*ToPeer_Departed
+	//	*ToPeer_Delivered
+	Body          isToPeer_Body `protobuf_oneof:"body"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ToPeer) Reset() {
+	*x = ToPeer{}
+	mi := &file_protocol_peerserver_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ToPeer) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ToPeer) ProtoMessage() {}
+
+func (x *ToPeer) ProtoReflect() protoreflect.Message {
+	mi := &file_protocol_peerserver_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ToPeer.ProtoReflect.Descriptor instead.
+func (*ToPeer) Descriptor() ([]byte, []int) {
+	return file_protocol_peerserver_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *ToPeer) GetRef() uint32 {
+	if x != nil {
+		return x.Ref
+	}
+	return 0
+}
+
+func (x *ToPeer) GetBody() isToPeer_Body {
+	if x != nil {
+		return x.Body
+	}
+	return nil
+}
+
+func (x *ToPeer) GetChallenge() *Challenge {
+	if x != nil {
+		if x, ok := x.Body.(*ToPeer_Challenge); ok {
+			return x.Challenge
+		}
+	}
+	return nil
+}
+
+func (x *ToPeer) GetWelcome() *Welcome {
+	if x != nil {
+		if x, ok := x.Body.(*ToPeer_Welcome); ok {
+			return x.Welcome
+		}
+	}
+	return nil
+}
+
+func (x *ToPeer) GetJoined() *Joined {
+	if x != nil {
+		if x, ok := x.Body.(*ToPeer_Joined); ok {
+			return x.Joined
+		}
+	}
+	return nil
+}
+
+func (x *ToPeer) GetDone() *Done {
+	if x != nil {
+		if x, ok := x.Body.(*ToPeer_Done); ok {
+			return x.Done
+		}
+	}
+	return nil
+}
+
+func (x *ToPeer) GetRefused() *Refused {
+	if x != nil {
+		if x, ok := x.Body.(*ToPeer_Refused); ok {
+			return x.Refused
+		}
+	}
+	return nil
+}
+
+func (x *ToPeer) GetArrived() *Arrived {
+	if x != nil {
+		if x, ok := x.Body.(*ToPeer_Arrived); ok {
+			return x.Arrived
+		}
+	}
+	return nil
+}
+
+func (x *ToPeer) GetDeparted() *Departed {
+	if x != nil {
+		if x, ok := x.Body.(*ToPeer_Departed); ok {
+			return x.Departed
+		}
+	}
+	return nil
+}
+
+func (x *ToPeer) GetDelivered() *Delivered {
+	if x != nil {
+		if x, ok := x.Body.(*ToPeer_Delivered); ok {
+			return x.Delivered
+		}
+	}
+	return nil
+}
+
+type isToPeer_Body interface {
+	isToPeer_Body()
+}
+
+type ToPeer_Challenge struct {
+	Challenge *Challenge `protobuf:"bytes,2,opt,name=challenge,proto3,oneof"` // first
+}
+
+type ToPeer_Welcome struct {
+	Welcome *Welcome `protobuf:"bytes,3,opt,name=welcome,proto3,oneof"`
+}
+
+type ToPeer_Joined struct {
+	Joined *Joined `protobuf:"bytes,4,opt,name=joined,proto3,oneof"`
+}
+
+type ToPeer_Done struct {
+	Done *Done `protobuf:"bytes,5,opt,name=done,proto3,oneof"`
+}
+
+type ToPeer_Refused struct {
+	Refused *Refused `protobuf:"bytes,6,opt,name=refused,proto3,oneof"`
+}
+
+type ToPeer_Arrived struct {
+	Arrived *Arrived `protobuf:"bytes,7,opt,name=arrived,proto3,oneof"`
+}
+
+type ToPeer_Departed struct {
+	Departed *Departed `protobuf:"bytes,8,opt,name=departed,proto3,oneof"`
+}
+
+type ToPeer_Delivered struct {
+	Delivered *Delivered `protobuf:"bytes,9,opt,name=delivered,proto3,oneof"`
+}
+
+func (*ToPeer_Challenge) isToPeer_Body() {}
+
+func (*ToPeer_Welcome) isToPeer_Body() {}
+
+func (*ToPeer_Joined) isToPeer_Body() {}
+
+func (*ToPeer_Done) isToPeer_Body() {}
+
+func (*ToPeer_Refused) isToPeer_Body() {}
+
+func (*ToPeer_Arrived) isToPeer_Body() {}
+
+func (*ToPeer_Departed) isToPeer_Body() {}
+
+func (*ToPeer_Delivered) isToPeer_Body() {}
+
+// Challenge is what a Login has to sign.
+type Challenge struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Version       uint32                 `protobuf:"varint,1,opt,name=version,proto3" json:"version,omitempty"` // 1
+	Node          []byte                 `protobuf:"bytes,2,opt,name=node,proto3" json:"node,omitempty"`        // NodeID
+	Nonce         []byte                 `protobuf:"bytes,3,opt,name=nonce,proto3" json:"nonce,omitempty"`      // 32 bytes, of this connection only
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Challenge) Reset() {
+	*x = Challenge{}
+	mi := &file_protocol_peerserver_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Challenge) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Challenge) ProtoMessage() {}
+
+func (x *Challenge) ProtoReflect() protoreflect.Message {
+	mi := &file_protocol_peerserver_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Challenge.ProtoReflect.Descriptor instead.
+func (*Challenge) Descriptor() ([]byte, []int) {
+	return file_protocol_peerserver_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *Challenge) GetVersion() uint32 {
+	if x != nil {
+		return x.Version
+	}
+	return 0
+}
+
+func (x *Challenge) GetNode() []byte {
+	if x != nil {
+		return x.Node
+	}
+	return nil
+}
+
+func (x *Challenge) GetNonce() []byte {
+	if x != nil {
+		return x.Nonce
+	}
+	return nil
+}
+
+// Login proves the peer's key to this node and no other: what is signed names
+// the node, and the URL that was dialled has to be one of the node's.
+type Login struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Key           []byte                 `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`             // PeerID, 32 bytes
+	Url           string                 `protobuf:"bytes,2,opt,name=url,proto3" json:"url,omitempty"`             // as dialled, without path: ws://host[:port] or wss://host[:port]
+	Nonce         []byte                 `protobuf:"bytes,3,opt,name=nonce,proto3" json:"nonce,omitempty"`         // the peer's own, 16 bytes
+	Signature     []byte                 `protobuf:"bytes,4,opt,name=signature,proto3" json:"signature,omitempty"` // ed25519 over "peerserver/1/login" || Challenge.nonce || NodeID || nonce || url
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Login) Reset() {
+	*x = Login{}
+	mi := &file_protocol_peerserver_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Login) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Login) ProtoMessage() {}
+
+func (x *Login) ProtoReflect() protoreflect.Message {
+	mi := &file_protocol_peerserver_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Login.ProtoReflect.Descriptor instead.
+func (*Login) Descriptor() ([]byte, []int) {
+	return file_protocol_peerserver_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *Login) GetKey() []byte {
+	if x != nil {
+		return x.Key
+	}
+	return nil
+}
+
+func (x *Login) GetUrl() string {
+	if x != nil {
+		return x.Url
+	}
+	return ""
+}
+
+func (x *Login) GetNonce() []byte {
+	if x != nil {
+		return x.Nonce
+	}
+	return nil
+}
+
+func (x *Login) GetSignature() []byte {
+	if x != nil {
+		return x.Signature
+	}
+	return nil
+}
+
+type Welcome struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Nodes         []*SignedRecord        `protobuf:"bytes,1,rep,name=nodes,proto3" json:"nodes,omitempty"` // this node's and others', for when it is gone; at most 16
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Welcome) Reset() {
+	*x = Welcome{}
+	mi := &file_protocol_peerserver_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Welcome) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Welcome) ProtoMessage() {}
+
+func (x *Welcome) ProtoReflect() protoreflect.Message {
+	mi := &file_protocol_peerserver_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Welcome.ProtoReflect.Descriptor instead.
+func (*Welcome) Descriptor() ([]byte, []int) {
+	return file_protocol_peerserver_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *Welcome) GetNodes() []*SignedRecord {
+	if x != nil {
+		return x.Nodes
+	}
+	return nil
+}
+
+// Join makes the peer a member of an app. A second one of the same session, on
+// this node or another, moves it.
+type Join struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	App           []byte                 `protobuf:"bytes,1,opt,name=app,proto3" json:"app,omitempty"` // AppID, 20 bytes
+	Presence      *SignedPresence        `protobuf:"bytes,2,opt,name=presence,proto3" json:"presence,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Join) Reset() {
+	*x = Join{}
+	mi := &file_protocol_peerserver_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Join) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Join) ProtoMessage() {}
+
+func (x *Join) ProtoReflect() protoreflect.Message {
+	mi := &file_protocol_peerserver_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Join.ProtoReflect.Descriptor instead.
+func (*Join) Descriptor() ([]byte, []int) {
+	return file_protocol_peerserver_proto_rawDescGZIP(), []int{25}
+}
+
+func (x *Join) GetApp() []byte {
+	if x != nil {
+		return x.App
+	}
+	return nil
+}
+
+func (x *Join) GetPresence() *SignedPresence {
+	if x != nil {
+		return x.Presence
+	}
+	return nil
+}
+
+type Joined struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Members       uint32                 `protobuf:"varint,1,opt,name=members,proto3" json:"members,omitempty"` // of the app, as far as it is known, this one not counted
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Joined) Reset() {
+	*x = Joined{}
+	mi := &file_protocol_peerserver_proto_msgTypes[26]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Joined) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Joined) ProtoMessage() {}
+
+func (x *Joined) ProtoReflect() protoreflect.Message {
+	mi := &file_protocol_peerserver_proto_msgTypes[26]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Joined.ProtoReflect.Descriptor instead.
+func (*Joined) Descriptor() ([]byte, []int) {
+	return file_protocol_peerserver_proto_rawDescGZIP(), []int{26}
+}
+
+func (x *Joined) GetMembers() uint32 {
+	if x != nil {
+		return x.Members
+	}
+	return 0
+}
+
+// Part ends a membership.
+type Part struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	App           []byte                 `protobuf:"bytes,1,opt,name=app,proto3" json:"app,omitempty"`
+	Session       []byte                 `protobuf:"bytes,2,opt,name=session,proto3" json:"session,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Part) Reset() {
+	*x = Part{}
+	mi := &file_protocol_peerserver_proto_msgTypes[27]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Part) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Part) ProtoMessage() {}
+
+func (x *Part) ProtoReflect() protoreflect.Message {
+	mi := &file_protocol_peerserver_proto_msgTypes[27]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Part.ProtoReflect.Descriptor instead.
+func (*Part) Descriptor() ([]byte, []int) {
+	return file_protocol_peerserver_proto_rawDescGZIP(), []int{27}
+}
+
+func (x *Part) GetApp() []byte {
+	if x != nil {
+		return x.App
+	}
+	return nil
+}
+
+func (x *Part) GetSession() []byte {
+	if x != nil {
+		return x.Session
+	}
+	return nil
+}
+
+// Send gives an Envelope to one member.
+type Send struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	App           []byte                 `protobuf:"bytes,1,opt,name=app,proto3" json:"app,omitempty"`
+	Session       []byte                 `protobuf:"bytes,2,opt,name=session,proto3" json:"session,omitempty"` // of the sender
+	To            []byte                 `protobuf:"bytes,3,opt,name=to,proto3" json:"to,omitempty"`           // PeerID || session, 40 bytes
+	Envelope      *Envelope              `protobuf:"bytes,4,opt,name=envelope,proto3" json:"envelope,omitempty"`
+	Data          bool                   `protobuf:"varint,5,opt,name=data,proto3" json:"data,omitempty"` // relayed data: low priority, and a quota of its own
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Send) Reset() {
+	*x = Send{}
+	mi := &file_protocol_peerserver_proto_msgTypes[28]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Send) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Send) ProtoMessage() {}
+
+func (x *Send) ProtoReflect() protoreflect.Message {
+	mi := &file_protocol_peerserver_proto_msgTypes[28]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Send.ProtoReflect.Descriptor instead.
+func (*Send) Descriptor() ([]byte, []int) {
+	return file_protocol_peerserver_proto_rawDescGZIP(), []int{28}
+}
+
+func (x *Send) GetApp() []byte {
+	if x != nil {
+		return x.App
+	}
+	return nil
+}
+
+func (x *Send) GetSession() []byte {
+	if x != nil {
+		return x.Session
+	}
+	return nil
+}
+
+func (x *Send) GetTo() []byte {
+	if x != nil {
+		return x.To
+	}
+	return nil
+}
+
+func (x *Send) GetEnvelope() *Envelope {
+	if x != nil {
+		return x.Envelope
+	}
+	return nil
+}
+
+func (x *Send) GetData() bool {
+	if x != nil {
+		return x.Data
+	}
+	return false
+}
+
+type Beat struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Beat) Reset() {
+	*x = Beat{}
+	mi := &file_protocol_peerserver_proto_msgTypes[29]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Beat) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Beat) ProtoMessage() {}
+
+func (x *Beat) ProtoReflect() protoreflect.Message {
+	mi := &file_protocol_peerserver_proto_msgTypes[29]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Beat.ProtoReflect.Descriptor instead.
+func (*Beat) Descriptor() ([]byte, []int) {
+	return file_protocol_peerserver_proto_rawDescGZIP(), []int{29}
+}
+
+type Done struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Done) Reset() {
+	*x = Done{}
+	mi := &file_protocol_peerserver_proto_msgTypes[30]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Done) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Done) ProtoMessage() {}
+
+func (x *Done) ProtoReflect() protoreflect.Message {
+	mi := &file_protocol_peerserver_proto_msgTypes[30]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Done.ProtoReflect.Descriptor instead.
+func (*Done) Descriptor() ([]byte, []int) {
+	return file_protocol_peerserver_proto_rawDescGZIP(), []int{30}
+}
+
+// Refused says that a request failed, or later, with its ref, that what was
+// passed on did not arrive.
+type Refused struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Code          uint32                 `protobuf:"varint,1,opt,name=code,proto3" json:"code,omitempty"`                               // protocol.Code
+	Text          string                 `protobuf:"bytes,2,opt,name=text,proto3" json:"text,omitempty"`                                // for people
+	RetryAfter    uint32                 `protobuf:"varint,3,opt,name=retry_after,json=retryAfter,proto3" json:"retry_after,omitempty"` // ms, 0: do not
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Refused) Reset() {
+	*x = Refused{}
+	mi := &file_protocol_peerserver_proto_msgTypes[31]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Refused) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Refused) ProtoMessage() {}
+
+func (x *Refused) ProtoReflect() protoreflect.Message {
+	mi := &file_protocol_peerserver_proto_msgTypes[31]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Refused.ProtoReflect.Descriptor instead.
+func (*Refused) Descriptor() ([]byte, []int) {
+	return file_protocol_peerserver_proto_rawDescGZIP(), []int{31}
+}
+
+func (x *Refused) GetCode() uint32 {
+	if x != nil {
+		return x.Code
+	}
+	return 0
+}
+
+func (x *Refused) GetText() string {
+	if x != nil {
+		return x.Text
+	}
+	return ""
+}
+
+func (x *Refused) GetRetryAfter() uint32 {
+	if x != nil {
+		return x.RetryAfter
+	}
+	return 0
+}
+
+// Arrived shows a member.
+type Arrived struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	App           []byte                 `protobuf:"bytes,1,opt,name=app,proto3" json:"app,omitempty"`
+	Session       []byte                 `protobuf:"bytes,2,opt,name=session,proto3" json:"session,omitempty"` // of the member that is told
+	Presence      *SignedPresence        `protobuf:"bytes,3,opt,name=presence,proto3" json:"presence,omitempty"`
+	Before        bool                   `protobuf:"varint,4,opt,name=before,proto3" json:"before,omitempty"` // it was there before this one joined
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Arrived) Reset() {
+	*x = Arrived{}
+	mi := &file_protocol_peerserver_proto_msgTypes[32]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Arrived) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Arrived) ProtoMessage() {}
+
+func (x *Arrived) ProtoReflect() protoreflect.Message {
+	mi := &file_protocol_peerserver_proto_msgTypes[32]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Arrived.ProtoReflect.Descriptor instead.
+func (*Arrived) Descriptor() ([]byte, []int) {
+	return file_protocol_peerserver_proto_rawDescGZIP(), []int{32}
+}
+
+func (x *Arrived) GetApp() []byte {
+	if x != nil {
+		return x.App
+	}
+	return nil
+}
+
+func (x *Arrived) GetSession() []byte {
+	if x != nil {
+		return x.Session
+	}
+	return nil
+}
+
+func (x *Arrived) GetPresence() *SignedPresence {
+	if x != nil {
+		return x.Presence
+	}
+	return nil
+}
+
+func (x *Arrived) GetBefore() bool {
+	if x != nil {
+		return x.Before
+	}
+	return false
+}
+
+// Departed says that a member is there no more.
+type Departed struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	App           []byte                 `protobuf:"bytes,1,opt,name=app,proto3" json:"app,omitempty"`
+	Session       []byte                 `protobuf:"bytes,2,opt,name=session,proto3" json:"session,omitempty"`
+	Member        []byte                 `protobuf:"bytes,3,opt,name=member,proto3" json:"member,omitempty"` // PeerID || session
+	Lost          bool                   `protobuf:"varint,4,opt,name=lost,proto3" json:"lost,omitempty"`    // its node is not reached; it did not leave
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Departed) Reset() {
+	*x = Departed{}
+	mi := &file_protocol_peerserver_proto_msgTypes[33]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Departed) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Departed) ProtoMessage() {}
+
+func (x *Departed) ProtoReflect() protoreflect.Message {
+	mi := &file_protocol_peerserver_proto_msgTypes[33]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Departed.ProtoReflect.Descriptor instead.
+func (*Departed) Descriptor() ([]byte, []int) {
+	return file_protocol_peerserver_proto_rawDescGZIP(), []int{33}
+}
+
+func (x *Departed) GetApp() []byte {
+	if x != nil {
+		return x.App
+	}
+	return nil
+}
+
+func (x *Departed) GetSession() []byte {
+	if x != nil {
+		return x.Session
+	}
+	return nil
+}
+
+func (x *Departed) GetMember() []byte {
+	if x != nil {
+		return x.Member
+	}
+	return nil
+}
+
+func (x *Departed) GetLost() bool {
+	if x != nil {
+		return x.Lost
+	}
+	return false
+}
+
+// Delivered is an Envelope for this member.
+type Delivered struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	App           []byte                 `protobuf:"bytes,1,opt,name=app,proto3" json:"app,omitempty"`
+	Session       []byte                 `protobuf:"bytes,2,opt,name=session,proto3" json:"session,omitempty"`
+	From          []byte                 `protobuf:"bytes,3,opt,name=from,proto3" json:"from,omitempty"` // PeerID || session, as the node has it; the envelope's own counts
+	Envelope      *Envelope              `protobuf:"bytes,4,opt,name=envelope,proto3" json:"envelope,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Delivered) Reset() {
+	*x = Delivered{}
+	mi := &file_protocol_peerserver_proto_msgTypes[34]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Delivered) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Delivered) ProtoMessage() {}
+
+func (x *Delivered) ProtoReflect() protoreflect.Message {
+	mi := &file_protocol_peerserver_proto_msgTypes[34]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Delivered.ProtoReflect.Descriptor instead.
+func (*Delivered) Descriptor() ([]byte, []int) {
+	return file_protocol_peerserver_proto_rawDescGZIP(), []int{34}
+}
+
+func (x *Delivered) GetApp() []byte {
+	if x != nil {
+		return x.App
+	}
+	return nil
+}
+
+func (x *Delivered) GetSession() []byte {
+	if x != nil {
+		return x.Session
+	}
+	return nil
+}
+
+func (x *Delivered) GetFrom() []byte {
+	if x != nil {
+		return x.From
+	}
+	return nil
+}
+
+func (x *Delivered) GetEnvelope() *Envelope {
+	if x != nil {
+		return x.Envelope
+	}
+	return nil
+}
+
+// SignedPresence shows a member of an app. The whole is at most 2 KiB.
+type SignedPresence struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Key           []byte                 `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`             // PeerID
+	Body          []byte                 `protobuf:"bytes,2,opt,name=body,proto3" json:"body,omitempty"`           // PresenceBody
+	Signature     []byte                 `protobuf:"bytes,3,opt,name=signature,proto3" json:"signature,omitempty"` // ed25519 over "peerserver/1/presence" || body
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SignedPresence) Reset() {
+	*x = SignedPresence{}
+	mi := &file_protocol_peerserver_proto_msgTypes[35]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SignedPresence) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SignedPresence) ProtoMessage() {}
+
+func (x *SignedPresence) ProtoReflect() protoreflect.Message {
+	mi := &file_protocol_peerserver_proto_msgTypes[35]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SignedPresence.ProtoReflect.Descriptor instead.
+func (*SignedPresence) Descriptor() ([]byte, []int) {
+	return file_protocol_peerserver_proto_rawDescGZIP(), []int{35}
+}
+
+func (x *SignedPresence) GetKey() []byte {
+	if x != nil {
+		return x.Key
+	}
+	return nil
+}
+
+func (x *SignedPresence) GetBody() []byte {
+	if x != nil {
+		return x.Body
+	}
+	return nil
+}
+
+func (x *SignedPresence) GetSignature() []byte {
+	if x != nil {
+		return x.Signature
+	}
+	return nil
+}
+
+type PresenceBody struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	App           []byte                 `protobuf:"bytes,1,opt,name=app,proto3" json:"app,omitempty"`           // AppID
+	Session       []byte                 `protobuf:"bytes,2,opt,name=session,proto3" json:"session,omitempty"`   // 8 bytes, random for each join
+	Seal          []byte                 `protobuf:"bytes,3,opt,name=seal,proto3" json:"seal,omitempty"`         // X25519 public key, fresh for each join
+	Issued        int64                  `protobuf:"varint,4,opt,name=issued,proto3" json:"issued,omitempty"`    // unix ms; phones' clocks are wrong, only the order of two of one session counts
+	Ttl           uint32                 `protobuf:"varint,5,opt,name=ttl,proto3" json:"ttl,omitempty"`          // seconds, at most a day
+	Name          string                 `protobuf:"bytes,6,opt,name=name,proto3" json:"name,omitempty"`         // at most 64 bytes
+	Services      []string               `protobuf:"bytes,7,rep,name=services,proto3" json:"services,omitempty"` // at most 16 of 64 bytes
+	Metadata      []byte                 `protobuf:"bytes,8,opt,name=metadata,proto3" json:"metadata,omitempty"` // at most 1 KiB
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PresenceBody) Reset() {
+	*x = PresenceBody{}
+	mi := &file_protocol_peerserver_proto_msgTypes[36]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PresenceBody) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PresenceBody) ProtoMessage() {}
+
+func (x *PresenceBody) ProtoReflect() protoreflect.Message {
+	mi := &file_protocol_peerserver_proto_msgTypes[36]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PresenceBody.ProtoReflect.Descriptor instead.
+func (*PresenceBody) Descriptor() ([]byte, []int) {
+	return file_protocol_peerserver_proto_rawDescGZIP(), []int{36}
+}
+
+func (x *PresenceBody) GetApp() []byte {
+	if x != nil {
+		return x.App
+	}
+	return nil
+}
+
+func (x *PresenceBody) GetSession() []byte {
+	if x != nil {
+		return x.Session
+	}
+	return nil
+}
+
+func (x *PresenceBody) GetSeal() []byte {
+	if x != nil {
+		return x.Seal
+	}
+	return nil
+}
+
+func (x *PresenceBody) GetIssued() int64 {
+	if x != nil {
+		return x.Issued
+	}
+	return 0
+}
+
+func (x *PresenceBody) GetTtl() uint32 {
+	if x != nil {
+		return x.Ttl
+	}
+	return 0
+}
+
+func (x *PresenceBody) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *PresenceBody) GetServices() []string {
+	if x != nil {
+		return x.Services
+	}
+	return nil
+}
+
+func (x *PresenceBody) GetMetadata() []byte {
+	if x != nil {
+		return x.Metadata
+	}
+	return nil
+}
+
+// Envelope is a signal from one member to another that no node can read or
+// change.
+type Envelope struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Body          []byte                 `protobuf:"bytes,1,opt,name=body,proto3" json:"body,omitempty"`           // EnvelopeBody
+	Signature     []byte                 `protobuf:"bytes,2,opt,name=signature,proto3" json:"signature,omitempty"` // ed25519 by the sender over "peerserver/1/envelope" || body
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Envelope) Reset() {
+	*x = Envelope{}
+	mi := &file_protocol_peerserver_proto_msgTypes[37]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Envelope) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Envelope) ProtoMessage() {}
+
+func (x *Envelope) ProtoReflect() protoreflect.Message {
+	mi := &file_protocol_peerserver_proto_msgTypes[37]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Envelope.ProtoReflect.Descriptor instead.
+func (*Envelope) Descriptor() ([]byte, []int) {
+	return file_protocol_peerserver_proto_rawDescGZIP(), []int{37}
+}
+
+func (x *Envelope) GetBody() []byte {
+	if x != nil {
+		return x.Body
+	}
+	return nil
+}
+
+func (x *Envelope) GetSignature() []byte {
+	if x != nil {
+		return x.Signature
+	}
+	return nil
+}
+
+// EnvelopeBody says from whom, to whom and for what. The sealed part is HPKE in
+// base mode (DHKEM X25519 HKDF-SHA256, HKDF-SHA256, AES-128-GCM) to the seal
+// key of the receiver's presence, with
+//
+//	info = "peerserver/1/seal" || AppID || from || to || K
+//	aad  = sequence (8 bytes, big endian) || kind (1 byte)
+//	K    = HKDF-SHA256(secret, no salt, info "peerserver/1/secret" || AppID), 32 bytes; zeros without a secret
+//
+// from and to are PeerID || session. A receiver takes each sequence of a pair
+// once, in a window of 64.
+type EnvelopeBody struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	App           []byte                 `protobuf:"bytes,1,opt,name=app,proto3" json:"app,omitempty"`
+	From          []byte                 `protobuf:"bytes,2,opt,name=from,proto3" json:"from,omitempty"`          // 40 bytes
+	To            []byte                 `protobuf:"bytes,3,opt,name=to,proto3" json:"to,omitempty"`              // 40 bytes
+	Sequence      uint64                 `protobuf:"varint,4,opt,name=sequence,proto3" json:"sequence,omitempty"` // from 1, for each pair of members
+	Kind          EnvelopeBody_Kind      `protobuf:"varint,5,opt,name=kind,proto3,enum=peerserver.v1.EnvelopeBody_Kind" json:"kind,omitempty"`
+	Enc           []byte                 `protobuf:"bytes,6,opt,name=enc,proto3" json:"enc,omitempty"` // 32 bytes
+	Sealed        []byte                 `protobuf:"bytes,7,opt,name=sealed,proto3" json:"sealed,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *EnvelopeBody) Reset() {
+	*x = EnvelopeBody{}
+	mi := &file_protocol_peerserver_proto_msgTypes[38]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EnvelopeBody) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EnvelopeBody) ProtoMessage() {}
+
+func (x *EnvelopeBody) ProtoReflect() protoreflect.Message {
+	mi := &file_protocol_peerserver_proto_msgTypes[38]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EnvelopeBody.ProtoReflect.Descriptor instead.
+func (*EnvelopeBody) Descriptor() ([]byte, []int) {
+	return file_protocol_peerserver_proto_rawDescGZIP(), []int{38}
+}
+
+func (x *EnvelopeBody) GetApp() []byte {
+	if x != nil {
+		return x.App
+	}
+	return nil
+}
+
+func (x *EnvelopeBody) GetFrom() []byte {
+	if x != nil {
+		return x.From
+	}
+	return nil
+}
+
+func (x *EnvelopeBody) GetTo() []byte {
+	if x != nil {
+		return x.To
+	}
+	return nil
+}
+
+func (x *EnvelopeBody) GetSequence() uint64 {
+	if x != nil {
+		return x.Sequence
+	}
+	return 0
+}
+
+func (x *EnvelopeBody) GetKind() EnvelopeBody_Kind {
+	if x != nil {
+		return x.Kind
+	}
+	return EnvelopeBody_KIND_UNSPECIFIED
+}
+
+func (x *EnvelopeBody) GetEnc() []byte {
+	if x != nil {
+		return x.Enc
+	}
+	return nil
+}
+
+func (x *EnvelopeBody) GetSealed() []byte {
+	if x != nil {
+		return x.Sealed
+	}
+	return nil
+}
+
 type Interest_Tag struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Tag           []byte                 `protobuf:"bytes,1,opt,name=tag,proto3" json:"tag,omitempty"`
@@ -1896,7 +3345,7 @@ type Interest_Tag struct {
 
 func (x *Interest_Tag) Reset() {
 	*x = Interest_Tag{}
-	mi := &file_protocol_peerserver_proto_msgTypes[20]
+	mi := &file_protocol_peerserver_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1908,7 +3357,7 @@ func (x *Interest_Tag) String() string {
 func (*Interest_Tag) ProtoMessage() {}
 
 func (x *Interest_Tag) ProtoReflect() protoreflect.Message {
-	mi := &file_protocol_peerserver_proto_msgTypes[20]
+	mi := &file_protocol_peerserver_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1949,7 +3398,7 @@ type Swarm_Member struct {
 
 func (x *Swarm_Member) Reset() {
 	*x = Swarm_Member{}
-	mi := &file_protocol_peerserver_proto_msgTypes[21]
+	mi := &file_protocol_peerserver_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1961,7 +3410,7 @@ func (x *Swarm_Member) String() string {
 func (*Swarm_Member) ProtoMessage() {}
 
 func (x *Swarm_Member) ProtoReflect() protoreflect.Message {
-	mi := &file_protocol_peerserver_proto_msgTypes[21]
+	mi := &file_protocol_peerserver_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2009,7 +3458,7 @@ type Offers_Offer struct {
 
 func (x *Offers_Offer) Reset() {
 	*x = Offers_Offer{}
-	mi := &file_protocol_peerserver_proto_msgTypes[22]
+	mi := &file_protocol_peerserver_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2021,7 +3470,7 @@ func (x *Offers_Offer) String() string {
 func (*Offers_Offer) ProtoMessage() {}
 
 func (x *Offers_Offer) ProtoReflect() protoreflect.Message {
-	mi := &file_protocol_peerserver_proto_msgTypes[22]
+	mi := &file_protocol_peerserver_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2069,7 +3518,7 @@ type Presence_Join struct {
 
 func (x *Presence_Join) Reset() {
 	*x = Presence_Join{}
-	mi := &file_protocol_peerserver_proto_msgTypes[23]
+	mi := &file_protocol_peerserver_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2081,7 +3530,7 @@ func (x *Presence_Join) String() string {
 func (*Presence_Join) ProtoMessage() {}
 
 func (x *Presence_Join) ProtoReflect() protoreflect.Message {
-	mi := &file_protocol_peerserver_proto_msgTypes[23]
+	mi := &file_protocol_peerserver_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2128,7 +3577,7 @@ type Presence_Leave struct {
 
 func (x *Presence_Leave) Reset() {
 	*x = Presence_Leave{}
-	mi := &file_protocol_peerserver_proto_msgTypes[24]
+	mi := &file_protocol_peerserver_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2140,7 +3589,7 @@ func (x *Presence_Leave) String() string {
 func (*Presence_Leave) ProtoMessage() {}
 
 func (x *Presence_Leave) ProtoReflect() protoreflect.Message {
-	mi := &file_protocol_peerserver_proto_msgTypes[24]
+	mi := &file_protocol_peerserver_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2329,7 +3778,106 @@ const file_protocol_peerserver_proto_rawDesc = "" +
 	"\x04urls\x18\x03 \x03(\tR\x04urls\x12\x1b\n" +
 	"\tstun_port\x18\x04 \x01(\rR\bstunPort\x12\x1b\n" +
 	"\tturn_port\x18\x05 \x01(\rR\bturnPort\x12\x12\n" +
-	"\x04load\x18\x06 \x01(\rR\x04loadB5Z3github.com/peerservers/peerserver/protocol;protocolb\x06proto3"
+	"\x04load\x18\x06 \x01(\rR\x04load\"\xfc\x01\n" +
+	"\x06ToNode\x12\x10\n" +
+	"\x03ref\x18\x01 \x01(\rR\x03ref\x12,\n" +
+	"\x05login\x18\x02 \x01(\v2\x14.peerserver.v1.LoginH\x00R\x05login\x12)\n" +
+	"\x04join\x18\x03 \x01(\v2\x13.peerserver.v1.JoinH\x00R\x04join\x12)\n" +
+	"\x04part\x18\x04 \x01(\v2\x13.peerserver.v1.PartH\x00R\x04part\x12)\n" +
+	"\x04send\x18\x05 \x01(\v2\x13.peerserver.v1.SendH\x00R\x04send\x12)\n" +
+	"\x04beat\x18\x06 \x01(\v2\x13.peerserver.v1.BeatH\x00R\x04beatB\x06\n" +
+	"\x04body\"\xc5\x03\n" +
+	"\x06ToPeer\x12\x10\n" +
+	"\x03ref\x18\x01 \x01(\rR\x03ref\x128\n" +
+	"\tchallenge\x18\x02 \x01(\v2\x18.peerserver.v1.ChallengeH\x00R\tchallenge\x122\n" +
+	"\awelcome\x18\x03 \x01(\v2\x16.peerserver.v1.WelcomeH\x00R\awelcome\x12/\n" +
+	"\x06joined\x18\x04 \x01(\v2\x15.peerserver.v1.JoinedH\x00R\x06joined\x12)\n" +
+	"\x04done\x18\x05 \x01(\v2\x13.peerserver.v1.DoneH\x00R\x04done\x122\n" +
+	"\arefused\x18\x06 \x01(\v2\x16.peerserver.v1.RefusedH\x00R\arefused\x122\n" +
+	"\aarrived\x18\a \x01(\v2\x16.peerserver.v1.ArrivedH\x00R\aarrived\x125\n" +
+	"\bdeparted\x18\b \x01(\v2\x17.peerserver.v1.DepartedH\x00R\bdeparted\x128\n" +
+	"\tdelivered\x18\t \x01(\v2\x18.peerserver.v1.DeliveredH\x00R\tdeliveredB\x06\n" +
+	"\x04body\"O\n" +
+	"\tChallenge\x12\x18\n" +
+	"\aversion\x18\x01 \x01(\rR\aversion\x12\x12\n" +
+	"\x04node\x18\x02 \x01(\fR\x04node\x12\x14\n" +
+	"\x05nonce\x18\x03 \x01(\fR\x05nonce\"_\n" +
+	"\x05Login\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\fR\x03key\x12\x10\n" +
+	"\x03url\x18\x02 \x01(\tR\x03url\x12\x14\n" +
+	"\x05nonce\x18\x03 \x01(\fR\x05nonce\x12\x1c\n" +
+	"\tsignature\x18\x04 \x01(\fR\tsignature\"<\n" +
+	"\aWelcome\x121\n" +
+	"\x05nodes\x18\x01 \x03(\v2\x1b.peerserver.v1.SignedRecordR\x05nodes\"S\n" +
+	"\x04Join\x12\x10\n" +
+	"\x03app\x18\x01 \x01(\fR\x03app\x129\n" +
+	"\bpresence\x18\x02 \x01(\v2\x1d.peerserver.v1.SignedPresenceR\bpresence\"\"\n" +
+	"\x06Joined\x12\x18\n" +
+	"\amembers\x18\x01 \x01(\rR\amembers\"2\n" +
+	"\x04Part\x12\x10\n" +
+	"\x03app\x18\x01 \x01(\fR\x03app\x12\x18\n" +
+	"\asession\x18\x02 \x01(\fR\asession\"\x8b\x01\n" +
+	"\x04Send\x12\x10\n" +
+	"\x03app\x18\x01 \x01(\fR\x03app\x12\x18\n" +
+	"\asession\x18\x02 \x01(\fR\asession\x12\x0e\n" +
+	"\x02to\x18\x03 \x01(\fR\x02to\x123\n" +
+	"\benvelope\x18\x04 \x01(\v2\x17.peerserver.v1.EnvelopeR\benvelope\x12\x12\n" +
+	"\x04data\x18\x05 \x01(\bR\x04data\"\x06\n" +
+	"\x04Beat\"\x06\n" +
+	"\x04Done\"R\n" +
+	"\aRefused\x12\x12\n" +
+	"\x04code\x18\x01 \x01(\rR\x04code\x12\x12\n" +
+	"\x04text\x18\x02 \x01(\tR\x04text\x12\x1f\n" +
+	"\vretry_after\x18\x03 \x01(\rR\n" +
+	"retryAfter\"\x88\x01\n" +
+	"\aArrived\x12\x10\n" +
+	"\x03app\x18\x01 \x01(\fR\x03app\x12\x18\n" +
+	"\asession\x18\x02 \x01(\fR\asession\x129\n" +
+	"\bpresence\x18\x03 \x01(\v2\x1d.peerserver.v1.SignedPresenceR\bpresence\x12\x16\n" +
+	"\x06before\x18\x04 \x01(\bR\x06before\"b\n" +
+	"\bDeparted\x12\x10\n" +
+	"\x03app\x18\x01 \x01(\fR\x03app\x12\x18\n" +
+	"\asession\x18\x02 \x01(\fR\asession\x12\x16\n" +
+	"\x06member\x18\x03 \x01(\fR\x06member\x12\x12\n" +
+	"\x04lost\x18\x04 \x01(\bR\x04lost\"\x80\x01\n" +
+	"\tDelivered\x12\x10\n" +
+	"\x03app\x18\x01 \x01(\fR\x03app\x12\x18\n" +
+	"\asession\x18\x02 \x01(\fR\asession\x12\x12\n" +
+	"\x04from\x18\x03 \x01(\fR\x04from\x123\n" +
+	"\benvelope\x18\x04 \x01(\v2\x17.peerserver.v1.EnvelopeR\benvelope\"T\n" +
+	"\x0eSignedPresence\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\fR\x03key\x12\x12\n" +
+	"\x04body\x18\x02 \x01(\fR\x04body\x12\x1c\n" +
+	"\tsignature\x18\x03 \x01(\fR\tsignature\"\xc4\x01\n" +
+	"\fPresenceBody\x12\x10\n" +
+	"\x03app\x18\x01 \x01(\fR\x03app\x12\x18\n" +
+	"\asession\x18\x02 \x01(\fR\asession\x12\x12\n" +
+	"\x04seal\x18\x03 \x01(\fR\x04seal\x12\x16\n" +
+	"\x06issued\x18\x04 \x01(\x03R\x06issued\x12\x10\n" +
+	"\x03ttl\x18\x05 \x01(\rR\x03ttl\x12\x12\n" +
+	"\x04name\x18\x06 \x01(\tR\x04name\x12\x1a\n" +
+	"\bservices\x18\a \x03(\tR\bservices\x12\x1a\n" +
+	"\bmetadata\x18\b \x01(\fR\bmetadata\"<\n" +
+	"\bEnvelope\x12\x12\n" +
+	"\x04body\x18\x01 \x01(\fR\x04body\x12\x1c\n" +
+	"\tsignature\x18\x02 \x01(\fR\tsignature\"\xc4\x02\n" +
+	"\fEnvelopeBody\x12\x10\n" +
+	"\x03app\x18\x01 \x01(\fR\x03app\x12\x12\n" +
+	"\x04from\x18\x02 \x01(\fR\x04from\x12\x0e\n" +
+	"\x02to\x18\x03 \x01(\fR\x02to\x12\x1a\n" +
+	"\bsequence\x18\x04 \x01(\x04R\bsequence\x124\n" +
+	"\x04kind\x18\x05 \x01(\x0e2 .peerserver.v1.EnvelopeBody.KindR\x04kind\x12\x10\n" +
+	"\x03enc\x18\x06 \x01(\fR\x03enc\x12\x16\n" +
+	"\x06sealed\x18\a \x01(\fR\x06sealed\"\x81\x01\n" +
+	"\x04Kind\x12\x14\n" +
+	"\x10KIND_UNSPECIFIED\x10\x00\x12\x0e\n" +
+	"\n" +
+	"KIND_OFFER\x10\x01\x12\x0f\n" +
+	"\vKIND_ANSWER\x10\x02\x12\x13\n" +
+	"\x0fKIND_CANDIDATES\x10\x03\x12\x10\n" +
+	"\fKIND_MESSAGE\x10\x04\x12\r\n" +
+	"\tKIND_DATA\x10\x05\x12\f\n" +
+	"\bKIND_BYE\x10\x06B5Z3github.com/peerservers/peerserver/protocol;protocolb\x06proto3"
 
 var (
 	file_protocol_peerserver_proto_rawDescOnce sync.Once
@@ -2343,72 +3891,111 @@ func file_protocol_peerserver_proto_rawDescGZIP() []byte {
 	return file_protocol_peerserver_proto_rawDescData
 }
 
-var file_protocol_peerserver_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
-var file_protocol_peerserver_proto_msgTypes = make([]protoimpl.MessageInfo, 25)
+var file_protocol_peerserver_proto_enumTypes = make([]protoimpl.EnumInfo, 5)
+var file_protocol_peerserver_proto_msgTypes = make([]protoimpl.MessageInfo, 44)
 var file_protocol_peerserver_proto_goTypes = []any{
 	(Signal_Kind)(0),        // 0: peerserver.v1.Signal.Kind
 	(Presence_Leave_Why)(0), // 1: peerserver.v1.Presence.Leave.Why
 	(Probe_Outcome)(0),      // 2: peerserver.v1.Probe.Outcome
 	(Bye_Code)(0),           // 3: peerserver.v1.Bye.Code
-	(*Packet)(nil),          // 4: peerserver.v1.Packet
-	(*Frame)(nil),           // 5: peerserver.v1.Frame
-	(*Hello)(nil),           // 6: peerserver.v1.Hello
-	(*Resume)(nil),          // 7: peerserver.v1.Resume
-	(*Interest)(nil),        // 8: peerserver.v1.Interest
-	(*Swarm)(nil),           // 9: peerserver.v1.Swarm
-	(*Offers)(nil),          // 10: peerserver.v1.Offers
-	(*Signal)(nil),          // 11: peerserver.v1.Signal
-	(*Publish)(nil),         // 12: peerserver.v1.Publish
-	(*Presence)(nil),        // 13: peerserver.v1.Presence
-	(*Find)(nil),            // 14: peerserver.v1.Find
-	(*Claim)(nil),           // 15: peerserver.v1.Claim
-	(*Holds)(nil),           // 16: peerserver.v1.Holds
-	(*Fail)(nil),            // 17: peerserver.v1.Fail
-	(*Nodes)(nil),           // 18: peerserver.v1.Nodes
-	(*Ping)(nil),            // 19: peerserver.v1.Ping
-	(*Probe)(nil),           // 20: peerserver.v1.Probe
-	(*Bye)(nil),             // 21: peerserver.v1.Bye
-	(*SignedRecord)(nil),    // 22: peerserver.v1.SignedRecord
-	(*RecordBody)(nil),      // 23: peerserver.v1.RecordBody
-	(*Interest_Tag)(nil),    // 24: peerserver.v1.Interest.Tag
-	(*Swarm_Member)(nil),    // 25: peerserver.v1.Swarm.Member
-	(*Offers_Offer)(nil),    // 26: peerserver.v1.Offers.Offer
-	(*Presence_Join)(nil),   // 27: peerserver.v1.Presence.Join
-	(*Presence_Leave)(nil),  // 28: peerserver.v1.Presence.Leave
+	(EnvelopeBody_Kind)(0),  // 4: peerserver.v1.EnvelopeBody.Kind
+	(*Packet)(nil),          // 5: peerserver.v1.Packet
+	(*Frame)(nil),           // 6: peerserver.v1.Frame
+	(*Hello)(nil),           // 7: peerserver.v1.Hello
+	(*Resume)(nil),          // 8: peerserver.v1.Resume
+	(*Interest)(nil),        // 9: peerserver.v1.Interest
+	(*Swarm)(nil),           // 10: peerserver.v1.Swarm
+	(*Offers)(nil),          // 11: peerserver.v1.Offers
+	(*Signal)(nil),          // 12: peerserver.v1.Signal
+	(*Publish)(nil),         // 13: peerserver.v1.Publish
+	(*Presence)(nil),        // 14: peerserver.v1.Presence
+	(*Find)(nil),            // 15: peerserver.v1.Find
+	(*Claim)(nil),           // 16: peerserver.v1.Claim
+	(*Holds)(nil),           // 17: peerserver.v1.Holds
+	(*Fail)(nil),            // 18: peerserver.v1.Fail
+	(*Nodes)(nil),           // 19: peerserver.v1.Nodes
+	(*Ping)(nil),            // 20: peerserver.v1.Ping
+	(*Probe)(nil),           // 21: peerserver.v1.Probe
+	(*Bye)(nil),             // 22: peerserver.v1.Bye
+	(*SignedRecord)(nil),    // 23: peerserver.v1.SignedRecord
+	(*RecordBody)(nil),      // 24: peerserver.v1.RecordBody
+	(*ToNode)(nil),          // 25: peerserver.v1.ToNode
+	(*ToPeer)(nil),          // 26: peerserver.v1.ToPeer
+	(*Challenge)(nil),       // 27: peerserver.v1.Challenge
+	(*Login)(nil),           // 28: peerserver.v1.Login
+	(*Welcome)(nil),         // 29: peerserver.v1.Welcome
+	(*Join)(nil),            // 30: peerserver.v1.Join
+	(*Joined)(nil),          // 31: peerserver.v1.Joined
+	(*Part)(nil),            // 32: peerserver.v1.Part
+	(*Send)(nil),            // 33: peerserver.v1.Send
+	(*Beat)(nil),            // 34: peerserver.v1.Beat
+	(*Done)(nil),            // 35: peerserver.v1.Done
+	(*Refused)(nil),         // 36: peerserver.v1.Refused
+	(*Arrived)(nil),         // 37: peerserver.v1.Arrived
+	(*Departed)(nil),        // 38: peerserver.v1.Departed
+	(*Delivered)(nil),       // 39: peerserver.v1.Delivered
+	(*SignedPresence)(nil),  // 40: peerserver.v1.SignedPresence
+	(*PresenceBody)(nil),    // 41: peerserver.v1.PresenceBody
+	(*Envelope)(nil),        // 42: peerserver.v1.Envelope
+	(*EnvelopeBody)(nil),    // 43: peerserver.v1.EnvelopeBody
+	(*Interest_Tag)(nil),    // 44: peerserver.v1.Interest.Tag
+	(*Swarm_Member)(nil),    // 45: peerserver.v1.Swarm.Member
+	(*Offers_Offer)(nil),    // 46: peerserver.v1.Offers.Offer
+	(*Presence_Join)(nil),   // 47: peerserver.v1.Presence.Join
+	(*Presence_Leave)(nil),  // 48: peerserver.v1.Presence.Leave
 }
 var file_protocol_peerserver_proto_depIdxs = []int32{
-	5,  // 0: peerserver.v1.Packet.frames:type_name -> peerserver.v1.Frame
-	7,  // 1: peerserver.v1.Frame.resume:type_name -> peerserver.v1.Resume
-	8,  // 2: peerserver.v1.Frame.interest:type_name -> peerserver.v1.Interest
-	9,  // 3: peerserver.v1.Frame.swarm:type_name -> peerserver.v1.Swarm
-	10, // 4: peerserver.v1.Frame.offers:type_name -> peerserver.v1.Offers
-	11, // 5: peerserver.v1.Frame.signal:type_name -> peerserver.v1.Signal
-	12, // 6: peerserver.v1.Frame.publish:type_name -> peerserver.v1.Publish
-	13, // 7: peerserver.v1.Frame.presence:type_name -> peerserver.v1.Presence
-	14, // 8: peerserver.v1.Frame.find:type_name -> peerserver.v1.Find
-	15, // 9: peerserver.v1.Frame.claim:type_name -> peerserver.v1.Claim
-	16, // 10: peerserver.v1.Frame.holds:type_name -> peerserver.v1.Holds
-	17, // 11: peerserver.v1.Frame.fail:type_name -> peerserver.v1.Fail
-	18, // 12: peerserver.v1.Frame.nodes:type_name -> peerserver.v1.Nodes
-	19, // 13: peerserver.v1.Frame.ping:type_name -> peerserver.v1.Ping
-	20, // 14: peerserver.v1.Frame.probe:type_name -> peerserver.v1.Probe
-	21, // 15: peerserver.v1.Frame.bye:type_name -> peerserver.v1.Bye
-	22, // 16: peerserver.v1.Hello.record:type_name -> peerserver.v1.SignedRecord
-	24, // 17: peerserver.v1.Interest.tags:type_name -> peerserver.v1.Interest.Tag
-	25, // 18: peerserver.v1.Swarm.list:type_name -> peerserver.v1.Swarm.Member
-	26, // 19: peerserver.v1.Offers.offers:type_name -> peerserver.v1.Offers.Offer
+	6,  // 0: peerserver.v1.Packet.frames:type_name -> peerserver.v1.Frame
+	8,  // 1: peerserver.v1.Frame.resume:type_name -> peerserver.v1.Resume
+	9,  // 2: peerserver.v1.Frame.interest:type_name -> peerserver.v1.Interest
+	10, // 3: peerserver.v1.Frame.swarm:type_name -> peerserver.v1.Swarm
+	11, // 4: peerserver.v1.Frame.offers:type_name -> peerserver.v1.Offers
+	12, // 5: peerserver.v1.Frame.signal:type_name -> peerserver.v1.Signal
+	13, // 6: peerserver.v1.Frame.publish:type_name -> peerserver.v1.Publish
+	14, // 7: peerserver.v1.Frame.presence:type_name -> peerserver.v1.Presence
+	15, // 8: peerserver.v1.Frame.find:type_name -> peerserver.v1.Find
+	16, // 9: peerserver.v1.Frame.claim:type_name -> peerserver.v1.Claim
+	17, // 10: peerserver.v1.Frame.holds:type_name -> peerserver.v1.Holds
+	18, // 11: peerserver.v1.Frame.fail:type_name -> peerserver.v1.Fail
+	19, // 12: peerserver.v1.Frame.nodes:type_name -> peerserver.v1.Nodes
+	20, // 13: peerserver.v1.Frame.ping:type_name -> peerserver.v1.Ping
+	21, // 14: peerserver.v1.Frame.probe:type_name -> peerserver.v1.Probe
+	22, // 15: peerserver.v1.Frame.bye:type_name -> peerserver.v1.Bye
+	23, // 16: peerserver.v1.Hello.record:type_name -> peerserver.v1.SignedRecord
+	44, // 17: peerserver.v1.Interest.tags:type_name -> peerserver.v1.Interest.Tag
+	45, // 18: peerserver.v1.Swarm.list:type_name -> peerserver.v1.Swarm.Member
+	46, // 19: peerserver.v1.Offers.offers:type_name -> peerserver.v1.Offers.Offer
 	0,  // 20: peerserver.v1.Signal.kind:type_name -> peerserver.v1.Signal.Kind
-	27, // 21: peerserver.v1.Presence.joins:type_name -> peerserver.v1.Presence.Join
-	28, // 22: peerserver.v1.Presence.leaves:type_name -> peerserver.v1.Presence.Leave
-	22, // 23: peerserver.v1.Nodes.records:type_name -> peerserver.v1.SignedRecord
+	47, // 21: peerserver.v1.Presence.joins:type_name -> peerserver.v1.Presence.Join
+	48, // 22: peerserver.v1.Presence.leaves:type_name -> peerserver.v1.Presence.Leave
+	23, // 23: peerserver.v1.Nodes.records:type_name -> peerserver.v1.SignedRecord
 	2,  // 24: peerserver.v1.Probe.outcome:type_name -> peerserver.v1.Probe.Outcome
 	3,  // 25: peerserver.v1.Bye.code:type_name -> peerserver.v1.Bye.Code
-	1,  // 26: peerserver.v1.Presence.Leave.why:type_name -> peerserver.v1.Presence.Leave.Why
-	27, // [27:27] is the sub-list for method output_type
-	27, // [27:27] is the sub-list for method input_type
-	27, // [27:27] is the sub-list for extension type_name
-	27, // [27:27] is the sub-list for extension extendee
-	0,  // [0:27] is the sub-list for field type_name
+	28, // 26: peerserver.v1.ToNode.login:type_name -> peerserver.v1.Login
+	30, // 27: peerserver.v1.ToNode.join:type_name -> peerserver.v1.Join
+	32, // 28: peerserver.v1.ToNode.part:type_name -> peerserver.v1.Part
+	33, // 29: peerserver.v1.ToNode.send:type_name -> peerserver.v1.Send
+	34, // 30: peerserver.v1.ToNode.beat:type_name -> peerserver.v1.Beat
+	27, // 31: peerserver.v1.ToPeer.challenge:type_name -> peerserver.v1.Challenge
+	29, // 32: peerserver.v1.ToPeer.welcome:type_name -> peerserver.v1.Welcome
+	31, // 33: peerserver.v1.ToPeer.joined:type_name -> peerserver.v1.Joined
+	35, // 34: peerserver.v1.ToPeer.done:type_name -> peerserver.v1.Done
+	36, // 35: peerserver.v1.ToPeer.refused:type_name -> peerserver.v1.Refused
+	37, // 36: peerserver.v1.ToPeer.arrived:type_name -> peerserver.v1.Arrived
+	38, // 37: peerserver.v1.ToPeer.departed:type_name -> peerserver.v1.Departed
+	39, // 38: peerserver.v1.ToPeer.delivered:type_name -> peerserver.v1.Delivered
+	23, // 39: peerserver.v1.Welcome.nodes:type_name -> peerserver.v1.SignedRecord
+	40, // 40: peerserver.v1.Join.presence:type_name -> peerserver.v1.SignedPresence
+	42, // 41: peerserver.v1.Send.envelope:type_name -> peerserver.v1.Envelope
+	40, // 42: peerserver.v1.Arrived.presence:type_name -> peerserver.v1.SignedPresence
+	42, // 43: peerserver.v1.Delivered.envelope:type_name -> peerserver.v1.Envelope
+	4,  // 44: peerserver.v1.EnvelopeBody.kind:type_name -> peerserver.v1.EnvelopeBody.Kind
+	1,  // 45: peerserver.v1.Presence.Leave.why:type_name -> peerserver.v1.Presence.Leave.Why
+	46, // [46:46] is the sub-list for method output_type
+	46, // [46:46] is the sub-list for method input_type
+	46, // [46:46] is the sub-list for extension type_name
+	46, // [46:46] is the sub-list for extension extendee
+	0,  // [0:46] is the sub-list for field type_name
 }
 
 func init() { file_protocol_peerserver_proto_init() }
@@ -2433,13 +4020,30 @@ func file_protocol_peerserver_proto_init() {
 		(*Frame_Probe)(nil),
 		(*Frame_Bye)(nil),
 	}
+	file_protocol_peerserver_proto_msgTypes[20].OneofWrappers = []any{
+		(*ToNode_Login)(nil),
+		(*ToNode_Join)(nil),
+		(*ToNode_Part)(nil),
+		(*ToNode_Send)(nil),
+		(*ToNode_Beat)(nil),
+	}
+	file_protocol_peerserver_proto_msgTypes[21].OneofWrappers = []any{
+		(*ToPeer_Challenge)(nil),
+		(*ToPeer_Welcome)(nil),
+		(*ToPeer_Joined)(nil),
+		(*ToPeer_Done)(nil),
+		(*ToPeer_Refused)(nil),
+		(*ToPeer_Arrived)(nil),
+		(*ToPeer_Departed)(nil),
+		(*ToPeer_Delivered)(nil),
+	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_protocol_peerserver_proto_rawDesc), len(file_protocol_peerserver_proto_rawDesc)),
-			NumEnums:      4,
-			NumMessages:   25,
+			NumEnums:      5,
+			NumMessages:   44,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -115,6 +115,49 @@ func TestTurns(t *testing.T) {
 	}
 }
 
+// TestTurnOfALateComer: whoever comes second and announces, whatever it brings
+// waits where the other has a held offer for it and the lower id; on one node
+// and on two, also when the second's offers come before its node has told who
+// it is.
+func TestTurnOfALateComer(t *testing.T) {
+	for _, second := range []int{0, 1} {
+		for _, busy := range []bool{false, true} {
+			for _, ids := range [][2]string{{"aaa", "bbb"}, {"bbb", "aaa"}} {
+				t.Run(fmt.Sprintf("on node %d, its swarm changing %v, ids %v", second, busy, ids), func(t *testing.T) {
+					play(t, 2, func(sc *scene) {
+						sc.meet(sc.nodes...)
+						sc.nodes[1].join("there", func(j *Joining) { j.TakesOffers = false })
+						one := sc.nodes[0].join(ids[0])
+						one.announce(3)
+						sc.wait(3 * time.Second)
+						if busy { // what its node says of its members waits
+							sc.nodes[second].join("xyz").m.Leave()
+						}
+						two := sc.nodes[second].join(ids[1])
+						two.announce(5)
+						sc.wait(500 * time.Millisecond)
+						low, high := one, two
+						if low.id > high.id {
+							low, high = high, low
+						}
+						if n := len(high.of(KindOffer, low.id)); n != 1 {
+							t.Fatalf("the higher got %d offers of the lower, want 1 at once", n)
+						}
+						if n := len(low.of(KindOffer, high.id)); n != 0 {
+							t.Fatalf("the lower got %d offers of the higher before its turn", n)
+						}
+						high.answer(high.of(KindOffer, low.id)[0])
+						sc.wait(2 * protocol.OfferTurn)
+						if n := len(low.of(KindAnswer, high.id)); n != 1 {
+							t.Errorf("the lower got %d answers", n)
+						}
+					})
+				})
+			}
+		}
+	}
+}
+
 // TestIntervalIsUnderHold is what makes late comers meet clients that announce
 // at the interval.
 func TestIntervalIsUnderHold(t *testing.T) {

@@ -98,3 +98,19 @@ func (s *swarm) info() AppInfo {
 	}
 	return i
 }
+
+// Records are those of nodes that are linked now, at most n, in random order.
+func (r *Relay) Records(n int) []*protocol.SignedRecord {
+	r.mu.Lock()
+	links := r.allLinks() // in the order of a map
+	r.mu.Unlock()
+	var list []*protocol.SignedRecord
+	for _, l := range links {
+		l.mu.Lock()
+		if len(list) < n && l.record != nil && l.w != nil && l.w.resumed {
+			list = append(list, l.record.Signed)
+		}
+		l.mu.Unlock()
+	}
+	return list
+}

@@ -142,6 +142,8 @@ func (m *Member) hold(sc *scratch, offers []Offer, now instant) []Offer {
 	return live
 }
 
+func (m *Member) holds() bool { return m.holding != nil && len(m.holding.offers) > 0 }
+
 func (h *holding) find(id []byte) int {
 	return slices.IndexFunc(h.offers, func(o heldOffer) bool { return string(o.id) == string(id) })
 }

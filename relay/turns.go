@@ -56,11 +56,9 @@ func (m *Member) ask(h protocol.MemberHash, now instant) {
 	}
 }
 
-// waitsFor is when it is the turn of an offer of h to m: 0 for now.
-func (m *Member) waitsFor(from string, h protocol.MemberHash, now instant) instant {
-	if len(m.asked) == 0 || from < m.id {
-		return 0
-	}
+// waitsFor is when it is the turn of what h offers to m, who has offered
+// something to it: 0 for now.
+func (m *Member) waitsFor(h protocol.MemberHash, now instant) instant {
 	for _, a := range m.asked {
 		if due := a.at.add(protocol.OfferTurn); a.hash == h && due > now {
 			return due
@@ -75,11 +73,14 @@ func (s *swarm) handOffer(sc *scratch, w waiting, now instant) bool {
 	if w.named && w.to.hadBefore(s.offerKeyString(w.from, w.id)) && w.held {
 		return true
 	}
-	if len(w.to.asked) > 0 && len(s.waiting) < maxWaiting {
+	if w.from > w.to.id && len(s.waiting) < maxWaiting && (len(w.to.asked) > 0 || w.to.holds()) {
 		if w.fromHash == 0 {
 			w.fromHash = s.app.MemberHash(w.from)
 		}
-		if w.due = w.to.waitsFor(w.from, w.fromHash, now); w.due > 0 {
+		if w.to.waitsFor(w.fromHash, now) == 0 {
+			s.goFirst(sc, &w, now)
+		}
+		if w.due = w.to.waitsFor(w.fromHash, now); w.due > 0 {
 			w.id, w.payload = slices.Clone(w.id), slices.Clone(w.payload)
 			s.waiting = append(s.waiting, w)
 			if len(s.waiting) == 1 {
@@ -91,6 +92,26 @@ func (s *swarm) handOffer(sc *scratch, w waiting, now instant) bool {
 		}
 	}
 	return s.handNow(sc, &w, now)
+}
+
+// goFirst makes use of the turn of a member that is about to get an offer of
+// one with a higher id, of whom nothing is known yet: what it holds goes to the
+// other now, and not after it.
+func (s *swarm) goFirst(sc *scratch, w *waiting, now instant) {
+	t := target{hash: w.fromHash, m: s.find(w.from)}
+	switch {
+	case !w.to.holds():
+		return
+	case t.m != nil:
+		if t.m.met || !t.m.flags.has(takesOffers) {
+			return
+		}
+	default:
+		if t.rem = s.remotes[w.l]; t.rem == nil || len(s.elsewhere[t.hash]) > 0 {
+			return
+		}
+	}
+	s.introduce(sc, w.to, &t, protocol.SmallSwarm, now)
 }
 
 func (s *swarm) handNow(sc *scratch, w *waiting, now instant) bool {

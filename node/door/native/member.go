@@ -1,0 +1,140 @@
+package native
+
+import (
+	"encoding/binary"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+
+	"github.com/peerservers/peerserver/node/door"
+	"github.com/peerservers/peerserver/protocol"
+	"github.com/peerservers/peerserver/relay"
+)
+
+// member is one session of a peer in one app, and the sink of its relay.Member.
+type member struct {
+	// Static after join.
+	s     *session
+	key   key
+	m     *relay.Member
+	until time.Time // when its presence expires
+
+	replaced atomic.Bool // the same session has joined elsewhere
+
+	mu    sync.Mutex
+	told  bool               // the reply to the join is out
+	early []*protocol.ToPeer // what came before
+}
+
+// maxEarly is more than comes in the microseconds that a join takes.
+const maxEarly = 256
+
+// joined answers a join and shows those who were there, a random sample of a
+// large app. Then comes what happened meanwhile.
+func (m *member) joined(ref uint32) {
+	list := m.m.Members()
+	m.s.write(&protocol.ToPeer{Ref: ref, Body: &protocol.ToPeer_Joined{Joined: &protocol.Joined{Members: uint32(len(list))}}}, door.Reply)
+	rand.Shuffle(len(list), func(i, j int) { list[i], list[j] = list[j], list[i] })
+	shown := make(map[string]bool)
+	for _, o := range list[:min(len(list), protocol.PeerSample)] {
+		if a := m.arrived(o.ID, o.Blob, true); a != nil {
+			shown[o.ID] = true
+			m.s.write(a, door.Reply)
+		}
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, e := range m.early {
+		if a := e.GetArrived(); a != nil && a.Before && shown[memberOf(a.Presence)] {
+			continue // it was on the list too
+		}
+		m.s.write(e, door.Reply)
+	}
+	m.told, m.early = true, nil
+}
+
+// memberOf is the member id of a presence that has been verified.
+func memberOf(p *protocol.SignedPresence) string {
+	var b protocol.PresenceBody
+	if proto.Unmarshal(p.GetBody(), &b) != nil {
+		return ""
+	}
+	return string(p.Key) + string(b.Session)
+}
+
+// Deliver implements relay.Sink.
+func (m *member) Deliver(e *relay.Event) bool {
+	if e.Kind == relay.KindReplaced {
+		m.replaced.Store(true)
+		return true
+	}
+	out, class := m.translate(e)
+	if out == nil {
+		return false
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if !m.told {
+		if len(m.early) == maxEarly {
+			return false
+		}
+		m.early = append(m.early, out)
+		return true
+	}
+	return m.s.write(out, class)
+}
+
+// translate makes an event what the client is told, nil when there is nothing.
+func (m *member) translate(e *relay.Event) (*protocol.ToPeer, door.Class) {
+	switch e.Kind {
+	case relay.KindJoined, relay.KindPresent:
+		if a := m.arrived(e.From, e.Payload, e.Kind == relay.KindPresent); a != nil {
+			return a, door.Reply
+		}
+	case relay.KindLeft, relay.KindLost:
+		return m.departed(e.From, e.Kind == relay.KindLost), door.Reply
+	case relay.KindDirect, relay.KindData:
+		class := door.Reply
+		if e.Kind == relay.KindData {
+			class = door.Offer
+		}
+		envelope := new(protocol.Envelope)
+		if proto.Unmarshal(e.Payload, envelope) != nil {
+			return nil, class
+		}
+		return &protocol.ToPeer{Body: &protocol.ToPeer_Delivered{Delivered: &protocol.Delivered{
+			App: m.key.app[:], Session: m.key.session[:], From: []byte(e.From), Envelope: envelope,
+		}}}, class
+	case relay.KindFailed:
+		if len(e.Ref) == 4 {
+			m.s.d.refused.Add(1)
+			return refused(binary.BigEndian.Uint32(e.Ref), e.Code, "send: "+sentence(e.Code)), door.Reply
+		}
+	}
+	return nil, door.Reply
+}
+
+// arrived shows a member whose presence verifies: another node's word for it
+// is not enough.
+func (m *member) arrived(id string, blob []byte, before bool) *protocol.ToPeer {
+	signed := new(protocol.SignedPresence)
+	if proto.Unmarshal(blob, signed) != nil {
+		return nil
+	}
+	p, err := signed.Verify(m.key.app)
+	if err != nil || string(p.Member.Bytes()) != id {
+		return nil
+	}
+	return &protocol.ToPeer{Body: &protocol.ToPeer_Arrived{Arrived: &protocol.Arrived{
+		App: m.key.app[:], Session: m.key.session[:], Presence: signed, Before: before,
+	}}}
+}
+
+func (m *member) departed(id string, lost bool) *protocol.ToPeer {
+	return &protocol.ToPeer{Body: &protocol.ToPeer_Departed{Departed: &protocol.Departed{
+		App: m.key.app[:], Session: m.key.session[:], Member: []byte(id), Lost: lost,
+	}}}
+}
