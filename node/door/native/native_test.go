@@ -25,6 +25,7 @@ type client struct {
 	key     ed25519.PrivateKey
 	session protocol.Session
 	seal    protocol.SealKey
+	ttl     time.Duration
 	asked   *protocol.Challenge
 	ref     uint32
 	waiting []*protocol.ToPeer // that a request's answer overtook
@@ -42,7 +43,7 @@ func dial(t *testing.T, url string, n byte) *client {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := &client{t: t, ws: ws, url: url, key: ed25519.NewKeyFromSeed(bytes.Repeat([]byte{n}, 32)), session: protocol.Session{n}, seal: seal}
+	c := &client{t: t, ws: ws, url: url, key: ed25519.NewKeyFromSeed(bytes.Repeat([]byte{n}, 32)), session: protocol.Session{n}, seal: seal, ttl: time.Hour}
 	c.asked = c.read().GetChallenge()
 	if c.asked == nil || len(c.asked.Nonce) != protocol.ChallengeNonce {
 		t.Fatalf("no challenge: %v", c.asked)
@@ -113,7 +114,7 @@ func (c *client) login() *protocol.ToPeer {
 
 func (c *client) presence(app protocol.AppID) *protocol.SignedPresence {
 	c.t.Helper()
-	p := &protocol.PeerPresence{Member: c.member(), Seal: c.seal.Public(), Issued: time.Now(), TTL: time.Hour, Name: fmt.Sprint("peer ", c.session[0])}
+	p := &protocol.PeerPresence{Member: c.member(), Seal: c.seal.Public(), Issued: time.Now(), TTL: c.ttl, Name: fmt.Sprint("peer ", c.session[0])}
 	if err := protocol.SignPresence(c.key, app, p); err != nil {
 		c.t.Fatal(err)
 	}
@@ -289,6 +290,29 @@ func TestSubprotocol(t *testing.T) {
 	}
 }
 
+// A presence that has expired is shown no more, and its peer is told; it may
+// join anew.
+func TestExpires(t *testing.T) {
+	net := testnet.Start(t, 1)
+	watcher := enters(t, net.URL(0), 9, chess)
+	c := dial(t, net.URL(0), 1)
+	c.ttl = time.Second
+	c.login()
+	c.join(chess)
+	c.sees(watcher, true)
+	watcher.sees(c, false)
+	for who, d := range map[string]*protocol.Departed{"the peer": c.next().GetDeparted(), "the other": watcher.next().GetDeparted()} {
+		if d == nil || string(d.Member) != string(c.member().Bytes()) || d.Lost {
+			t.Errorf("%s was told %v", who, d)
+		}
+	}
+	c.ttl = time.Hour
+	if c.join(chess).GetJoined() == nil {
+		t.Error("could not join anew")
+	}
+	watcher.sees(c, false)
+}
+
 // A peer whose node is lost is shown as lost, not as one that left.
 func TestNodeLost(t *testing.T) {
 	net := testnet.Start(t, 2)
@@ -328,4 +352,37 @@ func TestSample(t *testing.T) {
 	if m := c.next(); m.Ref != 99 {
 		t.Errorf("more than %d were shown: %v", protocol.PeerSample, strings.Fields(m.String())[0])
 	}
+}
+
+// Whatever a peer sends, before its login and after, the connection answers
+// what comes next.
+func FuzzToNode(f *testing.F) {
+	net := testnet.Start(f, 1)
+	app := chess
+	for _, body := range []*protocol.ToNode{
+		{Ref: 1, Body: &protocol.ToNode_Login{Login: &protocol.Login{Key: make([]byte, 32), Nonce: make([]byte, 16), Url: "ws://x"}}},
+		{Ref: 2, Body: &protocol.ToNode_Join{Join: &protocol.Join{App: app[:], Presence: &protocol.SignedPresence{Key: make([]byte, 32)}}}},
+		{Ref: 3, Body: &protocol.ToNode_Join{Join: &protocol.Join{App: app[:]}}},
+		{Ref: 4, Body: &protocol.ToNode_Part{Part: &protocol.Part{App: app[:], Session: []byte{3, 0, 0, 0, 0, 0, 0, 0}}}},
+		{Ref: 5, Body: &protocol.ToNode_Send{Send: &protocol.Send{App: app[:], Session: []byte{3, 0, 0, 0, 0, 0, 0, 0}, To: make([]byte, 40), Envelope: &protocol.Envelope{Body: []byte("x")}}}},
+		{Ref: 6, Body: &protocol.ToNode_Beat{}},
+	} {
+		b, err := proto.Marshal(body)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(b)
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		for _, c := range []*client{dial(t, net.URL(0), 3), enters(t, net.URL(0), 3, app)} {
+			if err := c.ws.WriteMessage(websocket.BinaryMessage, b); err != nil {
+				t.Fatal(err)
+			}
+			const last = 1 << 31
+			c.write(&protocol.ToNode{Ref: last, Body: &protocol.ToNode_Beat{Beat: &protocol.Beat{}}})
+			for c.read().Ref != last {
+			}
+			c.ws.Close()
+		}
+	})
 }
