@@ -1,0 +1,193 @@
+package peer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net/url"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/peerservers/peerserver/protocol"
+)
+
+const (
+	maxHomes   = 32 // nodes that are remembered
+	racers     = 2  // nodes that are tried at the same time
+	backoffMin = 250 * time.Millisecond
+	backoffMax = 30 * time.Second
+)
+
+// homes are the nodes that may be joined on, the best first.
+type homes struct {
+	insecure bool // a ws:// URL was given: those of other nodes will do too
+
+	mu    sync.Mutex
+	urls  []string
+	given int                        // of urls, from the options; these are kept
+	nodes map[string]protocol.NodeID // whose record named the URL
+}
+
+func newHomes(given []string) (*homes, error) {
+	h := &homes{nodes: make(map[string]protocol.NodeID)}
+	for _, s := range given {
+		s = strings.TrimSuffix(s, "/")
+		u, err := url.Parse(s)
+		if err != nil || (u.Scheme != "ws" && u.Scheme != "wss") || u.Host == "" || u.User != nil || u.Path != "" || u.RawQuery != "" || u.Fragment != "" {
+			return nil, fmt.Errorf("peer: node %q is not ws:// or wss:// and a host", s)
+		}
+		h.insecure = h.insecure || u.Scheme == "ws"
+		if !slices.Contains(h.urls, s) {
+			h.urls = append(h.urls, s)
+		}
+	}
+	if len(h.urls) == 0 || len(h.urls) > maxHomes {
+		return nil, fmt.Errorf("peer: 1 to %d nodes are needed", maxHomes)
+	}
+	h.given = len(h.urls)
+	return h, nil
+}
+
+func (h *homes) list() []string {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return slices.Clone(h.urls)
+}
+
+// lost puts a node last.
+func (h *homes) lost(u string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if i := slices.Index(h.urls, u); i >= 0 {
+		h.urls = append(slices.Delete(h.urls, i, i+1), u)
+	}
+}
+
+// learn adds nodes that a node has named. A record proves which key is to be
+// found at its URLs, and node makes use of that.
+func (h *homes) learn(records []*protocol.SignedRecord) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, s := range records[:min(len(records), protocol.MaxNodesRecords)] {
+		if s == nil || len(s.Key) != len(protocol.NodeID{}) {
+			continue
+		}
+		id := protocol.NodeID(s.Key)
+		rec, err := s.Verify(id, time.Now())
+		if err != nil {
+			continue
+		}
+		for _, u := range rec.URLs {
+			if len(h.urls) >= maxHomes || slices.Contains(h.urls, u) || !h.insecure && !strings.HasPrefix(u, "wss://") {
+				continue
+			}
+			h.urls, h.nodes[u] = append(h.urls, u), id
+		}
+	}
+}
+
+// isNode says whether the node at a URL is the one whose record named it.
+func (h *homes) isNode(u string, key []byte) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	want, known := h.nodes[u]
+	return !known || string(want[:]) == string(key)
+}
+
+// run keeps the room on a node until it is left.
+func (r *Room) run(s *socket) {
+	for s != nil {
+		r.serve(s)
+		r.homes.lost(s.url)
+		s = r.reenter()
+	}
+}
+
+// reenter joins on the next node that lets in: at once, then less and less
+// often. It returns nil when the room is left.
+func (r *Room) reenter() *socket {
+	for wait := backoffMin; r.work.Err() == nil; wait = min(2*wait, backoffMax) {
+		s, err := r.enter(r.work)
+		if err == nil {
+			return s
+		}
+		r.log.Debug("no node lets in", "error", err)
+		select {
+		case <-time.After(wait/2 + rand.N(wait)):
+		case <-r.work.Done():
+		}
+	}
+	return nil
+}
+
+// enter joins on the first node that lets in, two being tried at a time. They
+// race to the point where a node has shown itself; from there on it is one
+// after the other, so that there is one membership.
+func (r *Room) enter(ctx context.Context) (*socket, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	urls := r.homes.list()
+	next := make(chan string, len(urls))
+	for _, u := range urls {
+		next <- u
+	}
+	close(next)
+	var (
+		turn   = make(chan struct{}, 1)
+		racing sync.WaitGroup
+		mu     sync.Mutex
+		won    *socket
+		errs   []error
+	)
+	for range min(racers, len(urls)) {
+		racing.Go(func() {
+			for u := range next {
+				s, err := r.try(ctx, u, turn)
+				mu.Lock()
+				if err == nil {
+					won = s
+					cancel()
+				} else {
+					errs = append(errs, fmt.Errorf("join on %s: %w", u, err))
+				}
+				mu.Unlock()
+				if ctx.Err() != nil {
+					return
+				}
+			}
+		})
+	}
+	racing.Wait()
+	if won != nil {
+		return won, nil
+	}
+	return nil, errors.Join(errs...)
+}
+
+// try joins on one node. It holds turn from the login on, and keeps it when it
+// succeeds.
+func (r *Room) try(ctx context.Context, u string, turn chan struct{}) (*socket, error) {
+	s, err := dial(ctx, u)
+	if err != nil {
+		return nil, err
+	}
+	if !r.homes.isNode(u, s.challenge.Node) {
+		s.ws.Close()
+		return nil, protocol.Errorf(protocol.CodeDenied, "another node than the one that was named")
+	}
+	select {
+	case turn <- struct{}{}:
+	case <-ctx.Done():
+		s.ws.Close()
+		return nil, ctx.Err()
+	}
+	if err := r.login(ctx, s); err != nil {
+		<-turn
+		s.ws.Close()
+		return nil, err
+	}
+	return s, nil
+}

@@ -1,0 +1,226 @@
+package peer
+
+import (
+	"bytes"
+	"context"
+	"crypto/ed25519"
+	"crypto/rand"
+	"errors"
+	"log/slog"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/pion/webrtc/v4"
+
+	"github.com/peerservers/peerserver/protocol"
+)
+
+// ErrGone says that the connection to a peer has ended.
+var ErrGone = errors.New("peer: the connection has ended")
+
+const (
+	namespace       = "peer" // of the native door, in protocol.App
+	defaultMaxPeers = protocol.PeerSample
+	presenceTTL     = protocol.MaxPresenceTTL
+	partWithin      = time.Second     // a node may take this long to see a leave
+	drainWithin     = 2 * time.Second // and a peer to take what was sent to it
+)
+
+// Options say how to join. Only Nodes has to be given. Handlers are called one
+// at a time for each peer, and may call everything but [Room.Leave]; while one
+// runs nothing more is read from that peer.
+type Options struct {
+	Nodes      []string              // URLs of nodes, ws:// or wss://, without path: the first that lets in is used, the others when it is gone
+	Secret     []byte                // of the app; those who do not know it cannot find it
+	Identity   ed25519.PrivateKey    // who this is; nil: somebody new
+	Name       string                // shown to the others, at most protocol.MaxPeerName bytes
+	Services   []string              // shown too, at most protocol.MaxServices
+	Metadata   []byte                // shown too, at most protocol.MaxMetadata bytes
+	ICEServers []webrtc.ICEServer    // STUN and TURN; none: no server is told of the connections
+	MaxPeers   int                   // connections that are made by itself; others may make as many again; 0: 50
+	API        *webrtc.API           // nil: pion's defaults
+	Log        *slog.Logger          // nil: none
+	OnPeer     func(*Peer)           // a connection is open; before any message of it
+	OnLeave    func(*Peer)           // it has ended; after all messages of it
+	OnMessage  func(*Peer, []byte)   // what the other side gave to Send
+	OnChannel  func(*Peer, *Channel) // the other side has opened a channel; without a handler it is closed
+}
+
+// Room is a membership of one app.
+type Room struct {
+	// Static after Join.
+	opts   Options
+	log    *slog.Logger
+	api    *webrtc.API
+	key    ed25519.PrivateKey
+	app    protocol.AppID
+	secret protocol.AppSecret
+	self   protocol.Member
+	seal   protocol.SealKey
+	homes  *homes
+
+	work     context.Context //nolint:containedctx // of all negotiations and connections: they end with the room
+	stopWork context.CancelFunc
+	wire     context.Context //nolint:containedctx // of the socket, which has to outlive them to say goodbye
+	stopWire context.CancelFunc
+	working  sync.WaitGroup // goroutines of members
+	all      sync.WaitGroup // the others
+	left     chan struct{}  // closed when Leave is done
+	leaving  sync.Once
+
+	mu      sync.Mutex
+	members map[protocol.Member]*member
+	running int // members with a goroutine
+	peers   map[*Peer]struct{}
+	socket  *socket // nil while there is none
+	epoch   int     // counts joins: what was shown in an older one is doubtful
+	closed  bool
+}
+
+// Join makes this process a member of an app on one of the nodes and connects
+// it to the other members. It returns when a node has let it in, or when none
+// has; ctx bounds that, and nothing later.
+func Join(ctx context.Context, app string, o Options) (*Room, error) {
+	r, err := newRoom(app, o)
+	if err != nil {
+		return nil, err
+	}
+	s, err := r.enter(ctx)
+	if err != nil {
+		r.stopWork()
+		r.stopWire()
+		return nil, err
+	}
+	r.all.Go(func() { r.run(s) })
+	return r, nil
+}
+
+func newRoom(app string, o Options) (*Room, error) {
+	r := &Room{
+		opts: o, log: o.Log, api: o.API, key: o.Identity, left: make(chan struct{}),
+		members: make(map[protocol.Member]*member), peers: make(map[*Peer]struct{}),
+	}
+	if r.log == nil {
+		r.log = slog.New(slog.DiscardHandler)
+	}
+	if r.api == nil {
+		r.api = webrtc.NewAPI()
+	}
+	if r.opts.MaxPeers <= 0 {
+		r.opts.MaxPeers = defaultMaxPeers
+	}
+	var err error
+	if r.homes, err = newHomes(o.Nodes); err != nil {
+		return nil, err
+	}
+	if r.key == nil {
+		_, r.key, _ = ed25519.GenerateKey(nil) // from crypto/rand, which does not fail
+	}
+	if len(r.key) != ed25519.PrivateKeySize {
+		return nil, protocol.Errorf(protocol.CodeMalformed, "peer: an identity is an ed25519 key of %d bytes", ed25519.PrivateKeySize)
+	}
+	r.app = protocol.App(namespace, []byte(app), o.Secret)
+	r.secret = protocol.SealSecret(r.app, o.Secret)
+	r.self.Peer = protocol.PeerID(r.key.Public().(ed25519.PublicKey))
+	rand.Read(r.self.Session[:])
+	var random [32]byte
+	rand.Read(random[:])
+	if r.seal, err = protocol.NewSealKey(random); err != nil {
+		return nil, err
+	}
+	if _, err = r.presence(); err != nil {
+		return nil, err
+	}
+	r.work, r.stopWork = context.WithCancel(context.Background())
+	r.wire, r.stopWire = context.WithCancel(context.Background())
+	return r, nil
+}
+
+// presence shows this member, signed now.
+func (r *Room) presence() (*protocol.SignedPresence, error) {
+	p := &protocol.PeerPresence{
+		Member: r.self, Seal: r.seal.Public(), Issued: time.Now(), TTL: presenceTTL,
+		Name: r.opts.Name, Services: r.opts.Services, Metadata: r.opts.Metadata,
+	}
+	if err := protocol.SignPresence(r.key, r.app, p); err != nil {
+		return nil, err
+	}
+	return p.Signed, nil
+}
+
+// ID is who this process is in the app.
+func (r *Room) ID() protocol.PeerID { return r.self.Peer }
+
+// Session tells this membership apart from others of the same identity.
+func (r *Room) Session() protocol.Session { return r.self.Session }
+
+// Peers are those with an open connection, ordered by id.
+func (r *Room) Peers() []*Peer {
+	r.mu.Lock()
+	list := make([]*Peer, 0, len(r.peers))
+	for p := range r.peers {
+		list = append(list, p)
+	}
+	r.mu.Unlock()
+	slices.SortFunc(list, func(a, b *Peer) int { return bytes.Compare(a.member().Bytes(), b.member().Bytes()) })
+	return list
+}
+
+// Broadcast sends to all that are connected now, at once, and returns when the
+// slowest has taken it. Those that leave meanwhile are no error.
+func (r *Room) Broadcast(ctx context.Context, b []byte) error {
+	peers := r.Peers()
+	errs := make([]error, len(peers))
+	var all sync.WaitGroup
+	for i, p := range peers {
+		all.Go(func() {
+			if err := p.Send(ctx, b); !errors.Is(err, ErrGone) {
+				errs[i] = err
+			}
+		})
+	}
+	all.Wait()
+	return errors.Join(errs...)
+}
+
+// Leave says goodbye, closes all connections and waits until everything that
+// the room has started is over. What was sent before has up to two seconds to
+// arrive. It may be called more than once; ctx bounds only the waiting.
+func (r *Room) Leave(ctx context.Context) error {
+	r.leaving.Do(func() {
+		go func() { // ends with left, which the first and every other caller waits for
+			defer close(r.left)
+			r.mu.Lock()
+			r.closed = true
+			r.mu.Unlock()
+			r.stopWork()
+			r.working.Wait()
+			r.part()
+			r.stopWire()
+			r.all.Wait()
+		}()
+	})
+	select {
+	case <-r.left:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// part tells the node, if there is one, and waits for its answer.
+func (r *Room) part() {
+	r.mu.Lock()
+	s := r.socket
+	r.mu.Unlock()
+	if s == nil {
+		return
+	}
+	s.send(&protocol.ToNode{Ref: refPart, Body: &protocol.ToNode_Part{Part: &protocol.Part{App: r.app[:], Session: r.self.Session[:]}}})
+	select {
+	case <-s.parted:
+	case <-s.done:
+	case <-time.After(partWithin):
+	}
+}

@@ -1,0 +1,245 @@
+package peer
+
+import (
+	"context"
+	"crypto/rand"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/gorilla/websocket"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/peerservers/peerserver/protocol"
+)
+
+const (
+	path        = "/v1"
+	subprotocol = "peerserver.v1"
+
+	maxFrame     = 2 * protocol.MaxMessage // of a node; the specification has half of it
+	stepWithin   = 5 * time.Second         // for each of dialling and joining
+	writeWithin  = 10 * time.Second
+	beatEvery    = 10 * time.Second
+	silentFor    = 25 * time.Second // two beats and their answers lost
+	refreshEvery = presenceTTL / 2
+	maxWaiting   = 512              // messages for a node that does not read
+	doubtAfter   = 10 * time.Second // who is not shown on a new node until then is lost
+)
+
+// What requests are named. Others have no ref.
+const (
+	refLogin = iota + 1
+	refJoin
+	refPart
+	refBeat
+	refRefresh
+)
+
+// socket is one connection to a node.
+type socket struct {
+	// Static after dial.
+	url       string
+	ws        *websocket.Conn
+	challenge *protocol.Challenge
+
+	out        chan []byte
+	parted     chan struct{} // closed by the reader: the node has seen the leave
+	partedOnce sync.Once
+	done       chan struct{} // closed by serve: there is no reader
+}
+
+// dial connects to a node and has it show itself.
+func dial(ctx context.Context, u string) (*socket, error) {
+	ctx, cancel := context.WithTimeout(ctx, stepWithin)
+	defer cancel()
+	d := websocket.Dialer{Proxy: http.ProxyFromEnvironment, Subprotocols: []string{subprotocol}}
+	ws, resp, err := d.DialContext(ctx, u+path, nil)
+	if err != nil {
+		return nil, err
+	}
+	resp.Body.Close()
+	ws.SetReadLimit(maxFrame)
+	s := &socket{url: u, ws: ws, out: make(chan []byte, maxWaiting), parted: make(chan struct{}), done: make(chan struct{})}
+	stop := context.AfterFunc(ctx, func() { ws.Close() })
+	defer stop()
+	m, err := s.read()
+	if err != nil {
+		ws.Close()
+		return nil, err
+	}
+	s.challenge = m.GetChallenge()
+	if s.challenge == nil || s.challenge.Version != protocol.Version || len(s.challenge.Nonce) != protocol.ChallengeNonce {
+		ws.Close()
+		return nil, protocol.Errorf(protocol.CodeVersion, "it does not speak this version")
+	}
+	return s, nil
+}
+
+// login logs in and joins, in one flight.
+func (r *Room) login(ctx context.Context, s *socket) error {
+	ctx, cancel := context.WithTimeout(ctx, stepWithin)
+	defer cancel()
+	presence, err := r.presence()
+	if err != nil {
+		return err
+	}
+	nonce := make([]byte, protocol.LoginNonce)
+	rand.Read(nonce)
+	stop := context.AfterFunc(ctx, func() { s.ws.Close() })
+	defer stop()
+	for _, m := range []*protocol.ToNode{
+		{Ref: refLogin, Body: &protocol.ToNode_Login{Login: protocol.SignLogin(r.key, s.challenge, nonce, s.url)}},
+		{Ref: refJoin, Body: &protocol.ToNode_Join{Join: &protocol.Join{App: r.app[:], Presence: presence}}},
+	} {
+		if err := s.write(m); err != nil {
+			return err
+		}
+	}
+	for {
+		m, err := s.read()
+		if err != nil {
+			return err
+		}
+		switch b := m.Body.(type) {
+		case *protocol.ToPeer_Welcome:
+			r.homes.learn(b.Welcome.GetNodes())
+		case *protocol.ToPeer_Refused:
+			return &protocol.Error{Code: protocol.Code(b.Refused.GetCode()), Text: b.Refused.GetText()}
+		case *protocol.ToPeer_Joined:
+			if !stop() {
+				return ctx.Err()
+			}
+			return nil
+		}
+	}
+}
+
+func (s *socket) read() (*protocol.ToPeer, error) {
+	_, b, err := s.ws.ReadMessage()
+	if err != nil {
+		return nil, err
+	}
+	m := new(protocol.ToPeer)
+	return m, proto.Unmarshal(b, m)
+}
+
+func (s *socket) readWithin(d time.Duration) (*protocol.ToPeer, error) {
+	if err := s.ws.SetReadDeadline(time.Now().Add(d)); err != nil {
+		return nil, err
+	}
+	return s.read()
+}
+
+// write is for one goroutine at a time.
+func (s *socket) write(m *protocol.ToNode) error {
+	b, err := proto.Marshal(m)
+	if err != nil {
+		return err
+	}
+	return s.writeBytes(b)
+}
+
+func (s *socket) writeBytes(b []byte) error {
+	if err := s.ws.SetWriteDeadline(time.Now().Add(writeWithin)); err != nil {
+		return err
+	}
+	return s.ws.WriteMessage(websocket.BinaryMessage, b)
+}
+
+// send queues a message, and drops it when the node does not read: whoever
+// negotiates tries again.
+func (s *socket) send(m *protocol.ToNode) {
+	b, err := proto.Marshal(m)
+	if err != nil {
+		return
+	}
+	select {
+	case s.out <- b:
+	default:
+	}
+}
+
+// serve reads and writes until the connection ends or the room is left.
+func (r *Room) serve(s *socket) {
+	stop := context.AfterFunc(r.wire, func() { s.ws.Close() })
+	defer stop()
+	r.mu.Lock()
+	r.socket = s
+	r.epoch++
+	r.mu.Unlock()
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		defer s.ws.Close()
+		r.writeAll(s)
+	}()
+	for {
+		m, err := s.readWithin(silentFor)
+		if err != nil {
+			r.log.Debug("the node is gone", "error", err)
+			break
+		}
+		r.handle(s, m)
+	}
+	r.mu.Lock()
+	r.socket = nil
+	r.mu.Unlock()
+	close(s.done)
+	<-ended
+}
+
+// writeAll writes what is queued, beats, and renews the presence in time.
+func (r *Room) writeAll(s *socket) {
+	beat, refresh, doubt := time.NewTicker(beatEvery), time.NewTicker(refreshEvery), time.NewTimer(doubtAfter)
+	defer beat.Stop()
+	defer refresh.Stop()
+	defer doubt.Stop()
+	for {
+		var err error
+		select {
+		case b := <-s.out:
+			err = s.writeBytes(b)
+		case <-beat.C:
+			err = s.write(&protocol.ToNode{Ref: refBeat, Body: &protocol.ToNode_Beat{Beat: &protocol.Beat{}}})
+		case <-refresh.C:
+			r.refresh(s)
+		case <-doubt.C:
+			r.doubt()
+		case <-s.done:
+			return
+		}
+		if err != nil {
+			return
+		}
+	}
+}
+
+// refresh joins again on the same node, with a new presence.
+func (r *Room) refresh(s *socket) {
+	if p, err := r.presence(); err == nil { // it was signed before, with the same fields
+		s.send(&protocol.ToNode{Ref: refRefresh, Body: &protocol.ToNode_Join{Join: &protocol.Join{App: r.app[:], Presence: p}}})
+	}
+}
+
+// handle takes one message of the node. Only the reader calls it.
+func (r *Room) handle(s *socket, m *protocol.ToPeer) {
+	switch b := m.Body.(type) {
+	case *protocol.ToPeer_Arrived:
+		r.arrived(b.Arrived)
+	case *protocol.ToPeer_Departed:
+		if string(b.Departed.GetMember()) == string(r.self.Bytes()) {
+			r.refresh(s) // the node has let the presence expire
+			return
+		}
+		r.departed(b.Departed)
+	case *protocol.ToPeer_Delivered:
+		r.delivered(b.Delivered)
+	case *protocol.ToPeer_Done:
+		if m.Ref == refPart {
+			s.partedOnce.Do(func() { close(s.parted) })
+		}
+	case *protocol.ToPeer_Refused:
+		r.log.Debug("the node refuses", "ref", m.Ref, "code", protocol.Code(b.Refused.GetCode()).String())
+	}
+}
