@@ -14,7 +14,7 @@ import (
 	"github.com/peerservers/peerserver/testnet"
 )
 
-const patience = 30 * time.Second
+const patience = 10 * time.Second
 
 // someone is a room in a test, and what it has seen.
 type someone struct {
@@ -98,8 +98,8 @@ func eventually(t *testing.T, what string, ok func() bool) {
 	t.Helper()
 	for end := time.Now().Add(patience); !ok(); time.Sleep(2 * time.Millisecond) {
 		if time.Now().After(end) {
-			buf := make([]byte, 1<<16)
-			t.Fatalf("%s: not within %v\n%s", what, patience, buf[:runtime.Stack(buf, false)])
+			buf := make([]byte, 1<<18)
+			t.Fatalf("%s: not within %v\n%s", what, patience, buf[:runtime.Stack(buf, true)])
 		}
 	}
 }

@@ -1,0 +1,120 @@
+// A connection to a node: login, requests and their answers, and what the node says by itself.
+
+import type { Init } from './codec.ts';
+import { type Identity, signLogin } from './crypto.ts';
+import { Events } from './events.ts';
+import { PeerserverError } from './errors.ts';
+import { type Of, ToNode, ToPeer } from './wire.ts';
+
+const ANSWERED_WITHIN = 10_000;
+const MAX_PENDING = 1024;
+
+type Said = Of<typeof ToPeer>;
+
+/** Resolves when the node has let this peer in. */
+export async function connect(url: string, identity: Identity, signal?: AbortSignal): Promise<NodeConnection> {
+  const base = url.replace(/\/+$/, '').replace(/^http/, 'ws');
+  const socket = new WebSocket(`${base}/v1`, 'peerserver.v1');
+  socket.binaryType = 'arraybuffer';
+  const node = new NodeConnection(base, socket);
+  const stop = () => node.close();
+  signal?.addEventListener('abort', stop, { once: true });
+  try {
+    const challenge = await node.challenged;
+    await node.ask({ login: await signLogin(identity, challenge, base) });
+    return node;
+  } catch (err) {
+    node.close();
+    throw signal?.aborted ? signal.reason : err;
+  } finally {
+    signal?.removeEventListener('abort', stop);
+  }
+}
+
+interface Pending {
+  resolve: (said: Said) => void;
+  reject: (err: Error) => void;
+  timer: ReturnType<typeof setTimeout>;
+}
+
+export class NodeConnection extends Events<{ said: [said: Said]; closed: [] }> {
+  readonly url: string;
+  readonly challenged: Promise<NonNullable<Said['challenge']>>;
+  readonly #socket: WebSocket;
+  readonly #pending = new Map<number, Pending>();
+  #ref = 0;
+  #closed = false;
+
+  constructor(url: string, socket: WebSocket) {
+    super();
+    this.url = url;
+    this.#socket = socket;
+    this.challenged = new Promise((resolve, reject) => {
+      const timer = setTimeout(() => reject(new PeerserverError('node_gone', `${url} does not answer; is it a peerserver?`)), ANSWERED_WITHIN);
+      this.on('said', (said) => {
+        clearTimeout(timer);
+        if (said.challenge) resolve(said.challenge);
+      });
+      this.on('closed', () => {
+        clearTimeout(timer);
+        reject(new PeerserverError('node_gone', `${url} is not reached`));
+      });
+    });
+    this.challenged.catch(() => {}); // whoever waits for it is told
+    socket.addEventListener('message', (event: MessageEvent<unknown>) => this.#take(event.data));
+    socket.addEventListener('close', () => this.close());
+    socket.addEventListener('error', () => this.close());
+  }
+
+  get closed(): boolean {
+    return this.#closed;
+  }
+
+  #take(data: unknown): void {
+    if (!(data instanceof ArrayBuffer)) return;
+    let said: Said;
+    try {
+      said = ToPeer.decode(new Uint8Array(data));
+    } catch {
+      this.close(); // it is no node of ours
+      return;
+    }
+    const pending = this.#pending.get(said.ref);
+    if (said.ref !== 0 && pending) {
+      this.#pending.delete(said.ref);
+      clearTimeout(pending.timer);
+      if (said.refused) pending.reject(PeerserverError.of(said.refused.code, said.refused.text, said.refused.retryAfter));
+      else pending.resolve(said);
+      return;
+    }
+    this.emit('said', said);
+  }
+
+  /** Sends a request and waits for its answer; one that is refused is an error with a code. */
+  ask(request: Omit<Init<typeof ToNode.fields>, 'ref'>): Promise<Said> {
+    return new Promise((resolve, reject) => {
+      if (this.#closed) return reject(new PeerserverError('node_gone', 'the connection to the node has ended'));
+      if (this.#pending.size >= MAX_PENDING) return reject(new PeerserverError('full', 'too many requests wait for an answer', 1000));
+      this.#ref = this.#ref >= 0x7fffffff ? 1 : this.#ref + 1;
+      const ref = this.#ref;
+      const timer = setTimeout(() => {
+        this.#pending.delete(ref);
+        reject(new PeerserverError('node_gone', 'the node does not answer'));
+      }, ANSWERED_WITHIN);
+      this.#pending.set(ref, { resolve, reject, timer });
+      this.#socket.send(ToNode.encode({ ...request, ref }) as Uint8Array<ArrayBuffer>);
+    });
+  }
+
+  close(): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    this.#socket.close();
+    for (const { reject, timer } of this.#pending.values()) {
+      clearTimeout(timer);
+      reject(new PeerserverError('node_gone', 'the connection to the node has ended'));
+    }
+    this.#pending.clear();
+    this.emit('closed');
+  }
+}

@@ -1,0 +1,215 @@
+package peer
+
+import (
+	"context"
+	"crypto/ed25519"
+	"crypto/rand"
+	"crypto/sha256"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/peerservers/peerserver/testnet"
+)
+
+func TestThreePeersOnThreeNodes(t *testing.T) {
+	net := testnet.Start(t, 3)
+	alice := join(t, "alice", Options{Nodes: []string{net.URL(0)}})
+	bob := join(t, "bob", Options{Nodes: []string{net.URL(1)}})
+	carol := join(t, "carol", Options{Nodes: []string{net.URL(2)}, Services: []string{"print"}, Metadata: []byte("ink")})
+	alice.sees("+bob", "+carol")
+	bob.sees("+alice", "+carol")
+	carol.sees("+alice", "+bob")
+	carol.says("good evening")
+	alice.sees("carol: good evening")
+	bob.sees("carol: good evening")
+	i := slices.IndexFunc(alice.Peers(), func(p *Peer) bool { return p.ID() == carol.ID() })
+	if i < 0 {
+		t.Fatal("alice does not list carol")
+	}
+	p := alice.Peers()[i]
+	if p.Session() != carol.Session() || p.Name() != "carol" || !slices.Equal(p.Services(), []string{"print"}) || string(p.Metadata()) != "ink" {
+		t.Errorf("carol is shown as %v %q %q %q", p.Session(), p.Name(), p.Services(), p.Metadata())
+	}
+}
+
+// TestOneIdentityTwice: two devices of one person are two peers with one id,
+// to others and to each other.
+func TestOneIdentityTwice(t *testing.T) {
+	net := testnet.Start(t, 2)
+	_, key, err := ed25519.GenerateKey(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	phone := join(t, "phone", Options{Nodes: []string{net.URL(0)}, Identity: key})
+	laptop := join(t, "laptop", Options{Nodes: []string{net.URL(1)}, Identity: key})
+	bob := join(t, "bob", Options{Nodes: []string{net.URL(1)}})
+	bob.sees("+phone", "+laptop")
+	phone.sees("+laptop", "+bob")
+	laptop.sees("+phone", "+bob")
+	list := bob.Peers()
+	if len(list) != 2 || list[0].ID() != list[1].ID() || list[0].ID() != phone.ID() || list[0].Session() == list[1].Session() {
+		t.Errorf("bob has %d peers, want two sessions of one id", len(list))
+	}
+	phone.leave()
+	bob.sees("-phone")
+	laptop.says("still here")
+	bob.sees("laptop: still here")
+}
+
+// TestNodeKilledAfter: the channel lives on, and bob, who knew only that node,
+// is met by others through one that it had named.
+func TestNodeKilledAfter(t *testing.T) {
+	net := testnet.Start(t, 3)
+	alice := join(t, "alice", Options{Nodes: []string{net.URL(0)}})
+	bob := join(t, "bob", Options{Nodes: []string{net.URL(1)}})
+	alice.sees("+bob")
+	bob.sees("+alice")
+	net.Kill(1)
+	alice.says("without your node")
+	bob.sees("alice: without your node")
+	carol := join(t, "carol", Options{Nodes: []string{net.URL(2)}})
+	began := time.Now()
+	carol.sees("+bob", "+alice")
+	t.Logf("carol met bob %v after she had joined", time.Since(began))
+	if i := slices.IndexFunc(carol.Peers(), func(p *Peer) bool { return p.ID() == bob.ID() && p.Session() == bob.Session() }); i < 0 {
+		t.Error("bob has come back as somebody else")
+	}
+	bob.says("back")
+	alice.sees("bob: back")
+	if list := alice.list(); slices.Contains(list, "-bob") {
+		t.Errorf("alice lost bob: %q", list)
+	}
+}
+
+// TestNodeKilledDuringHandshake: links are slow, and bob's node is gone before
+// anybody's offer can have come.
+func TestNodeKilledDuringHandshake(t *testing.T) {
+	net := testnet.StartWith(t, testnet.Options{Nodes: 3, Delay: 200 * time.Millisecond})
+	alice := join(t, "alice", Options{Nodes: []string{net.URL(0)}})
+	bob := join(t, "bob", Options{Nodes: []string{net.URL(1)}})
+	time.Sleep(300 * time.Millisecond)
+	if list := bob.list(); len(list) > 0 {
+		t.Fatalf("too late: %q", list)
+	}
+	net.Kill(1)
+	began := time.Now()
+	alice.sees("+bob")
+	bob.sees("+alice")
+	t.Logf("met %v after the node was killed", time.Since(began))
+	alice.says("at last")
+	bob.sees("alice: at last")
+}
+
+// TestTenMegabytes: all of it arrives, in order, though what waits is bounded.
+func TestTenMegabytes(t *testing.T) {
+	net := testnet.Start(t, 1)
+	data := make([]byte, 10_000_000)
+	rand.Read(data)
+	var mu sync.Mutex
+	hash, size := sha256.New(), 0
+	alice := join(t, "alice", Options{Nodes: []string{net.URL(0)}})
+	join(t, "bob", Options{Nodes: []string{net.URL(0)}, OnMessage: func(_ *Peer, b []byte) {
+		mu.Lock()
+		defer mu.Unlock()
+		hash.Write(b)
+		size += len(b)
+	}})
+	alice.sees("+bob")
+	p := alice.Peers()[0]
+	most := uint64(0)
+	began := time.Now()
+	for chunk := range slices.Chunk(data, MaxMessage) {
+		if err := p.Send(t.Context(), chunk); err != nil {
+			t.Fatal(err)
+		}
+		most = max(most, p.main.dc.BufferedAmount())
+	}
+	if most > highWater+MaxMessage {
+		t.Errorf("%d bytes were on their way at one time", most)
+	}
+	eventually(t, "10 MB", func() bool {
+		mu.Lock()
+		defer mu.Unlock()
+		return size >= len(data)
+	})
+	t.Logf("10 MB in %v", time.Since(began))
+	if want := sha256.Sum256(data); size != len(data) || [32]byte(hash.Sum(nil)) != want {
+		t.Error("other bytes have arrived")
+	}
+	if err := p.Send(t.Context(), make([]byte, MaxMessage+1)); err == nil {
+		t.Error("a message that is too large was sent")
+	}
+}
+
+// TestWrongSecretNeverMeets: who has another secret, or none, is not there.
+func TestWrongSecretNeverMeets(t *testing.T) {
+	net := testnet.Start(t, 2)
+	right := []byte("sixteen bytes or")
+	alice := join(t, "alice", Options{Nodes: []string{net.URL(0)}, Secret: right})
+	eve := join(t, "eve", Options{Nodes: []string{net.URL(0)}, Secret: []byte("sixteen bytes of")})
+	mallory := join(t, "mallory", Options{Nodes: []string{net.URL(1)}})
+	bob := join(t, "bob", Options{Nodes: []string{net.URL(1)}, Secret: right})
+	alice.sees("+bob")
+	bob.sees("+alice")
+	time.Sleep(time.Second)
+	for _, s := range []*someone{eve, mallory} {
+		if list := s.list(); len(list) > 0 {
+			t.Errorf("%s saw %q", s.opts.Name, list)
+		}
+	}
+}
+
+// TestLeaveLeavesNothing: all goroutines end, and what was sent before arrives.
+func TestLeaveLeavesNothing(t *testing.T) {
+	net := testnet.Start(t, 2)
+	alice := join(t, "alice", Options{Nodes: []string{net.URL(0), net.URL(1)}})
+	bob := join(t, "bob", Options{Nodes: []string{net.URL(1), net.URL(0)}})
+	alice.sees("+bob")
+	bob.sees("+alice")
+	if len(ours()) == 0 {
+		t.Error("no goroutine is seen, though there are two rooms")
+	}
+	p := bob.Peers()[0]
+	alice.says("goodbye")
+	alice.leave()
+	alice.leave()
+	bob.sees("alice: goodbye", "-alice")
+	if list := bob.list(); list[len(list)-1] != "-alice" {
+		t.Errorf("bob saw %q", list)
+	}
+	if err := p.Send(t.Context(), nil); err == nil {
+		t.Error("one can send to a peer that has left")
+	}
+	if len(bob.Peers()) > 0 {
+		t.Error("bob lists who has left")
+	}
+	bob.leave()
+	if left := ours(); len(left) > 0 { // at once: Leave has waited for them
+		t.Errorf("%d goroutines are left:\n%s", len(left), strings.Join(left, "\n\n"))
+	}
+}
+
+// ours are the goroutines of this package and of its connections, but not that
+// of a test.
+func ours() []string {
+	buf := make([]byte, 4<<20)
+	all := strings.Split(string(buf[:runtime.Stack(buf, true)]), "\n\n")
+	return slices.DeleteFunc(all, func(s string) bool {
+		return strings.Contains(s, "testing.tRunner(") || !strings.Contains(s, "peerserver/peer.") && !strings.Contains(s, "github.com/pion/")
+	})
+}
+
+// TestNoNode says what is wrong with each.
+func TestNoNode(t *testing.T) {
+	for _, nodes := range [][]string{nil, {"http://127.0.0.1"}, {"ws://127.0.0.1:1/path"}, {"ws://127.0.0.1:1", "ws://127.0.0.1:2"}} {
+		ctx, cancel := context.WithTimeout(t.Context(), patience)
+		if _, err := Join(ctx, "test", Options{Nodes: nodes}); err == nil {
+			t.Errorf("joined on %q", nodes)
+		}
+		cancel()
+	}
+}
