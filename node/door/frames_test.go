@@ -131,7 +131,7 @@ func FuzzFrames(f *testing.F) {
 		f.Fatal(err)
 	}
 	front := h.Front(l, http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) {
-		h.Upgrade(w, q, false, func(*Conn) Session {
+		h.Upgrade(w, q, Socket{}, func(*Conn) Session {
 			r := &recorder{done: make(chan struct{})}
 			sessions <- r
 			return r

@@ -38,7 +38,7 @@ func startFront(t *testing.T) (*Host, string) {
 			rw.Flush()
 			c.Close()
 		default:
-			h.Upgrade(w, q, false, func(c *Conn) Session { return &echo{c: c} })
+			h.Upgrade(w, q, Socket{}, func(c *Conn) Session { return &echo{c: c} })
 		}
 	}))
 	server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) {

@@ -75,7 +75,7 @@ func serve(t *testing.T, cfg Config, over way) *scene {
 	before := runtime.NumGoroutine()
 	s := &scene{t: t, host: NewHost(cfg)}
 	handler := http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) {
-		s.host.Upgrade(w, q, q.URL.Path == "/binary", func(c *Conn) Session {
+		s.host.Upgrade(w, q, Socket{Binary: q.URL.Path == "/binary"}, func(c *Conn) Session {
 			e := &echo{c: c}
 			s.mu.Lock()
 			s.sessions = append(s.sessions, e)
@@ -377,7 +377,7 @@ func TestDrain(t *testing.T) {
 func TestNoClientsAfterTheEnd(t *testing.T) {
 	h := NewHost(Config{})
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) {
-		h.Upgrade(w, q, false, func(c *Conn) Session { return &echo{c: c} })
+		h.Upgrade(w, q, Socket{}, func(c *Conn) Session { return &echo{c: c} })
 	}))
 	defer server.Close()
 	ctx, stop := context.WithCancel(context.Background())

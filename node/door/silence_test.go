@@ -44,7 +44,7 @@ func TestSilence(t *testing.T) {
 		l := &pipes{make(chan net.Conn), make(chan struct{})}
 		var sessions []*echo
 		server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) {
-			h.Upgrade(w, q, false, func(c *Conn) Session {
+			h.Upgrade(w, q, Socket{}, func(c *Conn) Session {
 				sessions = append(sessions, &echo{c: c})
 				return sessions[len(sessions)-1]
 			})

@@ -29,11 +29,16 @@ var (
 	}
 )
 
+// Socket is what a door speaks over. The zero value sends text.
+type Socket struct {
+	Binary      bool   // the node sends binary frames
+	Subprotocol string // that the client asked for; a browser hangs up when it is not named
+}
+
 // Upgrade makes a WebSocket of a request, or answers it with an error. open
 // makes the session; the Conn is ready to write to, and the session gets its
-// first message after open has returned. Binary says which kind of frame the
-// node sends.
-func (h *Host) Upgrade(w http.ResponseWriter, q *http.Request, binary bool, open func(*Conn) Session) {
+// first message after open has returned.
+func (h *Host) Upgrade(w http.ResponseWriter, q *http.Request, s Socket, open func(*Conn) Session) {
 	if !h.enter() {
 		http.Error(w, "this node is about to stop; use another", http.StatusServiceUnavailable)
 		return
@@ -49,7 +54,7 @@ func (h *Host) Upgrade(w http.ResponseWriter, q *http.Request, binary bool, open
 		return
 	}
 	c := &Conn{host: h, opcode: opText}
-	if binary {
+	if s.Binary {
 		c.opcode = opBinary
 	}
 	peer, _ := netip.ParseAddrPort(q.RemoteAddr)
@@ -64,7 +69,11 @@ func (h *Host) Upgrade(w http.ResponseWriter, q *http.Request, binary bool, open
 	if q.TLS == nil {
 		u = &tcpUpgrader
 	}
-	ws, err := u.Upgrade(w, q, nil)
+	var header http.Header
+	if s.Subprotocol != "" {
+		header = http.Header{"Sec-Websocket-Protocol": {s.Subprotocol}}
+	}
+	ws, err := u.Upgrade(w, q, header)
 	if err != nil {
 		c.freeSlot()
 		return

@@ -10,7 +10,7 @@ import { within } from './wait.mjs';
 
 const LOADED_WITHIN = 30_000;
 const CONSOLE_LINES = 30;
-const PAGES = ['trystero', 'webtorrent', 'p2pt', 'blank'];
+const PAGES = ['trystero', 'webtorrent', 'p2pt', 'sdk', 'blank'];
 
 const FLAGS = [
   '--no-sandbox',

@@ -82,6 +82,6 @@ function parse(payload) {
   try {
     return JSON.parse(payload) ?? {};
   } catch {
-    return { 'failure reason': 'a frame that is not JSON' };
+    return typeof payload === 'string' ? { 'failure reason': 'a frame that is not JSON' } : {};
   }
 }

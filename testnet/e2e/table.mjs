@@ -10,6 +10,7 @@ const TITLES = {
   'loss': 'a node is killed',
   'p2pt': 'p2pt',
   'page': 'the page of a node',
+  'sdk': 'the SDK for browsers',
   'tracker-client': 'bittorrent-tracker (Node.js): its own server, and two of our nodes',
   'trystero': 'Trystero, torrent strategy',
   'webtorrent': 'webtorrent',

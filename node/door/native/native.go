@@ -79,7 +79,7 @@ func (d *Door) serve(w http.ResponseWriter, q *http.Request) {
 		return
 	}
 	host := q.Host
-	d.cfg.Host.Upgrade(w, q, true, func(c *door.Conn) door.Session {
+	d.cfg.Host.Upgrade(w, q, door.Socket{Binary: true, Subprotocol: subprotocol}, func(c *door.Conn) door.Session {
 		s := &session{d: d, c: c, host: host, members: make(map[key]*member)}
 		nonce := make([]byte, protocol.ChallengeNonce)
 		rand.Read(nonce)

@@ -39,6 +39,9 @@ func dial(t *testing.T, url string, n byte) *client {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { ws.Close() })
+	if ws.Subprotocol() != "peerserver.v1" {
+		t.Fatalf("the subprotocol is %q: a browser would hang up", ws.Subprotocol())
+	}
 	seal, err := protocol.NewSealKey([32]byte(bytes.Repeat([]byte{n}, 32)))
 	if err != nil {
 		t.Fatal(err)

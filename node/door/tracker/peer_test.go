@@ -33,7 +33,7 @@ func connected(t *testing.T) (*door.Conn, client) {
 	}
 	conns := make(chan *door.Conn, 1)
 	front := h.Front(l, http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) {
-		h.Upgrade(w, q, false, func(c *door.Conn) door.Session {
+		h.Upgrade(w, q, door.Socket{}, func(c *door.Conn) door.Session {
 			conns <- c
 			return mute{}
 		})

@@ -49,7 +49,7 @@ func (d *Door) Register(sockets, plain *http.ServeMux) {
 }
 
 func (d *Door) serve(w http.ResponseWriter, q *http.Request) {
-	d.host.Upgrade(w, q, false, func(c *door.Conn) door.Session { return &session{d: d, c: c} })
+	d.host.Upgrade(w, q, door.Socket{}, func(c *door.Conn) door.Session { return &session{d: d, c: c} })
 }
 
 // app is the AppID of an infohash.

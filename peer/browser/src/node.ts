@@ -4,7 +4,7 @@ import type { Init } from './codec.ts';
 import { type Identity, signLogin } from './crypto.ts';
 import { Events } from './events.ts';
 import { PeerserverError } from './errors.ts';
-import { type Of, ToNode, ToPeer } from './wire.ts';
+import { type Of, type SignedRecord, ToNode, ToPeer } from './wire.ts';
 
 const ANSWERED_WITHIN = 10_000;
 const MAX_PENDING = 1024;
@@ -21,7 +21,7 @@ export async function connect(url: string, identity: Identity, signal?: AbortSig
   signal?.addEventListener('abort', stop, { once: true });
   try {
     const challenge = await node.challenged;
-    await node.ask({ login: await signLogin(identity, challenge, base) });
+    node.others = (await node.ask({ login: await signLogin(identity, challenge, base) })).welcome?.nodes ?? [];
     return node;
   } catch (err) {
     node.close();
@@ -39,6 +39,8 @@ interface Pending {
 
 export class NodeConnection extends Events<{ said: [said: Said]; closed: [] }> {
   readonly url: string;
+  /** Records of this node and of others, from its welcome. */
+  others: Of<typeof SignedRecord>[] = [];
   readonly challenged: Promise<NonNullable<Said['challenge']>>;
   readonly #socket: WebSocket;
   readonly #pending = new Map<number, Pending>();

@@ -1,0 +1,12 @@
+// The SDK of Peerserver: peers of an app meet on any node, and then talk directly.
+//
+//   import { join } from '@peerservers/peerserver'
+//
+//   const room = await join('my-app', { nodes: ['wss://node.example.org'] })
+//   room.on('peer', (peer) => peer.send('hello'))
+//   room.on('message', (peer, data) => console.log(peer.id, new TextDecoder().decode(data)))
+
+export { type Identity, newIdentity } from './crypto.ts';
+export { type Code, PeerserverError } from './errors.ts';
+export type { Peer } from './peer.ts';
+export { join, type JoinOptions, type Room } from './room.ts';

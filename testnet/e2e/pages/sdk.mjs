@@ -1,0 +1,102 @@
+// A peer of our own SDK, bundled from its source.
+
+import { join } from '../../../peer/browser/src/index.ts';
+
+const now = () => performance.timeOrigin + performance.now();
+
+const peers = [];
+const lost = [];
+const heard = [];
+const nodes = [];
+let room;
+let received = { bytes: 0, parts: [] };
+const waits = new Set();
+
+function changed() {
+  for (const wait of waits) wait();
+}
+
+async function until(ready) {
+  while (!ready()) {
+    await new Promise((resolve) => {
+      const wait = () => {
+        waits.delete(wait);
+        resolve();
+      };
+      waits.add(wait);
+    });
+  }
+}
+
+globalThis.peer = {
+  /** Joins and greets whoever is connected. Answers the time of the call. */
+  async join({ urls, app, name, secret }) {
+    const at = now();
+    room = await join(app, { nodes: urls, name, secret });
+    nodes.push(room.node);
+    room.on('node', (url) => {
+      nodes.push(url);
+      changed();
+    });
+    room.on('peer', (other) => {
+      peers.push({ id: other.id, name: other.name, at: now() });
+      changed();
+      other.send(`hello ${other.id} from ${room.id}`);
+    });
+    room.on('leave', (other) => {
+      lost.push({ id: other.id, at: now() });
+      changed();
+    });
+    room.on('message', (other, data) => {
+      if (data.length < 1000) heard.push({ id: other.id, text: new TextDecoder().decode(data), at: now() });
+      else {
+        received.bytes += data.length;
+        received.parts.push(data);
+      }
+      changed();
+    });
+    return at;
+  },
+  id: () => room.id,
+  /** Resolves when `id` has said something. */
+  async hears(id) {
+    await until(() => heard.some((h) => h.id === id));
+    return heard.find((h) => h.id === id);
+  },
+  peers: () => peers,
+  async loses(id) {
+    await until(() => lost.some((l) => l.id === id));
+    return lost.find((l) => l.id === id);
+  },
+  lost: () => lost,
+  /** Resolves when another node than the first is used. */
+  async moves() {
+    await until(() => nodes.length > 1 && nodes.at(-1) !== undefined);
+    return nodes.at(-1);
+  },
+  say: (text) => room.broadcast(text),
+  heard: () => heard,
+  /** Sends `size` bytes in pieces, and answers their hash. */
+  async sends(size) {
+    const data = new Uint8Array(size);
+    for (let i = 0; i < size; i += 65536) crypto.getRandomValues(data.subarray(i, Math.min(size, i + 65536)));
+    const [other] = room.peers;
+    for (let i = 0; i < size; i += 60_000) await other.send(data.subarray(i, Math.min(size, i + 60_000)));
+    return digest(data);
+  },
+  async receives(size) {
+    await until(() => received.bytes >= size);
+    const data = new Uint8Array(received.bytes);
+    let at = 0;
+    for (const part of received.parts) {
+      data.set(part, at);
+      at += part.length;
+    }
+    return digest(data);
+  },
+  leave: () => room.leave(),
+};
+
+async function digest(data) {
+  return Array.from(new Uint8Array(await crypto.subtle.digest('SHA-256', data)), (b) => b.toString(16).padStart(2, '0')).join('');
+}

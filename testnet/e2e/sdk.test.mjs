@@ -1,0 +1,125 @@
+// The browser's SDK over two and three nodes: tabs that find each other, and what they then say.
+
+import assert from 'node:assert/strict';
+import { after, before, describe, test } from 'node:test';
+import { openBrowser } from './browser.mjs';
+import { APART_FOR, MEET_WITHIN, newRoom, report } from './scenes.mjs';
+import { startNodes } from './servers.mjs';
+import { apart, staysPending, within } from './wait.mjs';
+
+const SIZE = 10_000_000;
+
+let nodes;
+let islands;
+let browser;
+
+before(async () => {
+  nodes = await startNodes({ nodes: 3 });
+  islands = await startNodes({ nodes: 2, federate: false });
+  browser = await openBrowser();
+});
+
+after(async () => {
+  await browser?.close();
+  await nodes?.close();
+  await islands?.close();
+});
+
+/** Runs `scene` with as many tabs. */
+async function withTabs(n, scene) {
+  const tabs = await Promise.all(Array.from({ length: n }, () => browser.open('sdk')));
+  try {
+    await scene(...tabs);
+  } finally {
+    await Promise.all(tabs.map((tab) => tab.close()));
+  }
+}
+
+/** Waits until both have heard the other's greeting; answers the milliseconds since `began`. */
+async function meet(one, two, began) {
+  const [idOne, idTwo] = await Promise.all([one.call('id'), two.call('id')]);
+  const hears = async (tab, me, other, from) => {
+    const said = await within(MEET_WITHIN, `${me.slice(0, 8)} hears ${other.slice(0, 8)}`, tab.call('hears', other), () => `it: ${tab.detail()}; the other: ${from.detail()}`);
+    assert.equal(said.text, `hello ${me} from ${other}`);
+    return said.at;
+  };
+  return Math.max(...(await Promise.all([hears(one, idOne, idTwo, two), hears(two, idTwo, idOne, one)]))) - began;
+}
+
+describe('two tabs on two nodes', () => {
+  for (const [first, second] of [[0, 1], [1, 0]]) {
+    for (const delay of [0, 3]) {
+      test(`first on ${'AB'[first]}, ${delay} s apart`, (t) => withTabs(2, async (one, two) => {
+        const app = newRoom('sdk');
+        const join = (tab, node, name) => tab.call('join', { urls: [nodes.ws[node]], app, name, secret: 'hunter2' });
+        let began;
+        if (delay === 0) {
+          began = Math.max(...(await Promise.all([join(one, first, 'Ada'), join(two, second, 'Bob')])));
+        } else {
+          await join(one, first, 'Ada');
+          await apart(delay);
+          began = await join(two, second, 'Bob');
+        }
+        report(t, 'messages both ways, since the second joined', await meet(one, two, began));
+        assert.deepEqual((await one.call('peers')).map((peer) => peer.name), ['Bob']);
+        assert.deepEqual((await two.call('peers')).map((peer) => peer.name), ['Ada']);
+      }));
+    }
+  }
+});
+
+test('10 MB arrive as they were sent', (t) => withTabs(2, async (one, two) => {
+  const app = newRoom('sdk');
+  await one.call('join', { urls: [nodes.ws[0]], app });
+  await meet(one, two, await two.call('join', { urls: [nodes.ws[1]], app }));
+  const began = Date.now();
+  const [sent, got] = await within(60_000, 'the bytes arrive', Promise.all([one.call('sends', SIZE), two.call('receives', SIZE)]));
+  assert.equal(got, sent);
+  report(t, `${SIZE} bytes`, Date.now() - began);
+}));
+
+test('one who leaves is gone, at once', (t) => withTabs(2, async (one, two) => {
+  const app = newRoom('sdk');
+  await one.call('join', { urls: [nodes.ws[0]], app });
+  await meet(one, two, await two.call('join', { urls: [nodes.ws[1]], app }));
+  const id = await two.call('id');
+  const began = Date.now();
+  await two.call('leave');
+  await within(MEET_WITHIN, 'the other is gone', one.call('loses', id), () => one.detail());
+  report(t, 'gone', Date.now() - began);
+}));
+
+test('a node is killed: the connection lives on, and its peer comes back through another node', (t) => withTabs(3, async (one, two, third) => {
+  const net = await startNodes({ nodes: 3, processes: true });
+  try {
+    const app = newRoom('sdk');
+    await one.call('join', { urls: [net.ws[0]], app });
+    await meet(one, two, await two.call('join', { urls: [net.ws[1]], app }));
+    const began = Date.now();
+    await net.kill(1);
+    const to = await within(MEET_WITHIN, 'it goes to another node', two.call('moves'), () => two.detail());
+    report(t, 'on another node', Date.now() - began);
+    assert.notEqual(to, net.ws[1]);
+    await one.call('say', 'still there?');
+    await within(MEET_WITHIN, 'the connection lives on', (async () => {
+      while (!(await two.call('heard')).some((h) => h.text === 'still there?')) await apart(0.05);
+    })());
+    assert.deepEqual([await one.call('lost'), await two.call('lost')], [[], []]);
+    const came = await third.call('join', { urls: [net.ws[2]], app });
+    await Promise.all([meet(third, one, came), meet(third, two, came)]);
+  } finally {
+    await net.close();
+  }
+}));
+
+test('those with another secret do not meet, nor do those on islands', () => withTabs(5, async (one, two, right, here, there) => {
+  const app = newRoom('sdk');
+  await one.call('join', { urls: [nodes.ws[0]], app, secret: 'hunter2' });
+  await two.call('join', { urls: [nodes.ws[1]], app, secret: 'hunter3' });
+  await here.call('join', { urls: [islands.ws[0]], app, secret: 'hunter2' });
+  await there.call('join', { urls: [islands.ws[1]], app, secret: 'hunter2' });
+  const ids = await Promise.all([one, there].map((tab) => tab.call('id')));
+  const alone = Promise.all([staysPending(APART_FOR, two.call('hears', ids[0])), staysPending(APART_FOR, here.call('hears', ids[1]))]);
+  await meet(one, right, await right.call('join', { urls: [nodes.ws[1]], app, secret: 'hunter2' }));
+  assert.deepEqual(await alone, [true, true]);
+}));
