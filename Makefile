@@ -26,8 +26,8 @@ sim: ## 1,000 DHT nodes in memory, of which 30 % are killed
 
 matrix: ## every client library, both orders, at every delay from 0 to 130 s; the table is docs/matrix.md
 	scripts/install.sh npm
-	E2E_FULL=1 node testnet/e2e/run.mjs -- --test-reporter=spec --test-reporter-destination=stdout \
-		--test-reporter=./table.mjs --test-reporter-destination=../../docs/matrix.md
+	E2E_FULL=1 E2E_TABLE=$(CURDIR)/docs/matrix.md node testnet/e2e/run.mjs -- --test-reporter=spec --test-reporter-destination=stdout \
+		--test-reporter=./table.mjs --test-reporter-destination=stderr
 
 generate: ## the Go code of the schema
 	go tool -modfile=tools/go.mod buf generate

@@ -1,5 +1,8 @@
-// A reporter of node --test: what every scene measured, as a Markdown page. `make matrix` keeps it as docs/matrix.md.
+// A reporter of node --test that says nothing: it keeps what every scene measured as a Markdown page, in the file that
+// E2E_TABLE names. `make matrix` makes docs/matrix.md with it. The page is written after each scene, because the runner ends
+// without waiting for its reporters.
 
+import { writeFileSync } from 'node:fs';
 import { basename } from 'node:path';
 
 const TITLES = {
@@ -20,32 +23,38 @@ export default async function* table(events) {
   const suites = new Map();
   const open = []; // names by nesting
   let last;
-  let failed = 0;
   for await (const { type, data } of events) {
     if (type === 'test:start') {
       open.length = data.nesting;
       open.push(data.name);
-    } else if (type === 'test:pass' || type === 'test:fail') {
-      if (data.details?.type === 'suite' || data.skip || !data.file) continue;
-      open.length = data.nesting;
+    } else if ((type === 'test:pass' || type === 'test:fail') && data.details?.type !== 'suite' && !data.skip && data.file) {
       last = { name: [...open.slice(0, data.nesting), data.name].join(': '), ok: type === 'test:pass', said: [] };
-      failed += last.ok ? 0 : 1;
       const suite = basename(data.file, '.test.mjs');
       if (!suites.has(suite)) suites.set(suite, []);
       suites.get(suite).push(last);
     } else if (type === 'test:diagnostic' && last && data.file) {
       last.said.push(data.message);
+    } else {
+      continue;
     }
+    writeFileSync(process.env.E2E_TABLE, page(suites));
   }
-  const scenes = [...suites.values()].flat().length;
-  yield `# The matrix\n\nEvery scene with every client library, in both orders and at every delay, as \`make matrix\` played them on ${new Date().toISOString().slice(0, 10)}:\n`;
-  yield `${scenes} scenes, ${failed} failed. Clients are as published on npm and the Go module proxy; nodes are processes of their own that find\neach other through a private DHT, all on one machine. Times are measured, and are not what a scene passes by.\n`;
+}
+
+function page(suites) {
+  const scenes = [...suites.values()].flat();
+  const failed = scenes.filter((scene) => !scene.ok).length;
+  const lines = [
+    '# The matrix', '',
+    `Every scene with every client library, in both orders and at every delay, as \`make matrix\` played them on ${new Date().toISOString().slice(0, 10)}:`,
+    `${scenes.length} scenes, ${failed} failed. Clients are as published on npm and the Go module proxy; nodes find each other through a private`,
+    'DHT, all on one machine. Times are what was measured, not what a scene passes by.',
+  ];
   for (const [suite, rows] of [...suites].sort(([a], [b]) => (a < b ? -1 : 1))) {
-    yield `\n## ${TITLES[suite] ?? suite}\n\n| scene | | measured |\n|---|---|---|\n`;
-    for (const { name, ok, said } of rows) {
-      yield `| ${cell(name)} | ${ok ? 'ok' : '**failed**'} | ${said.map(cell).join('<br>')} |\n`;
-    }
+    lines.push('', `## ${TITLES[suite] ?? suite}`, '', '| scene | | measured |', '|---|---|---|');
+    for (const { name, ok, said } of rows) lines.push(`| ${cell(name)} | ${ok ? 'ok' : '**failed**'} | ${said.map(cell).join('<br>')} |`);
   }
+  return `${lines.join('\n')}\n`;
 }
 
 function cell(text) {
