@@ -10,6 +10,8 @@ import (
 	"path"
 	"strings"
 	"time"
+
+	"github.com/peerservers/peerserver/peer/browser"
 )
 
 //go:embed page
@@ -42,16 +44,20 @@ func pageKinds(ext string) string {
 	return ""
 }
 
+func newPageFile(body []byte, ext string) pageFile {
+	sum := sha256.Sum256(body)
+	return pageFile{body, pageKinds(ext), `"` + hex.EncodeToString(sum[:8]) + `"`}
+}
+
 func newPage() *page {
-	p := &page{files: make(map[string]pageFile)}
+	p := &page{files: map[string]pageFile{"sdk.js": newPageFile(browser.SDK, ".js")}}
 	err := fs.WalkDir(pageFiles, "page", func(name string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() {
 			return err
 		}
 		body, err := pageFiles.ReadFile(name)
-		if kind := pageKinds(path.Ext(name)); kind != "" {
-			sum := sha256.Sum256(body)
-			p.files[path.Base(name)] = pageFile{body, kind, `"` + hex.EncodeToString(sum[:8]) + `"`}
+		if f := newPageFile(body, path.Ext(name)); f.kind != "" {
+			p.files[path.Base(name)] = f
 		}
 		return err
 	})
@@ -63,6 +69,11 @@ func newPage() *page {
 
 func (p *page) register(m *http.ServeMux) {
 	m.HandleFunc("GET /{$}", func(w http.ResponseWriter, q *http.Request) { p.serve(w, q, "index.html") })
+	// The SDK, for pages of any origin.
+	m.HandleFunc("GET /sdk.js", func(w http.ResponseWriter, q *http.Request) {
+		w.Header().Set("Cross-Origin-Resource-Policy", "cross-origin")
+		p.serve(w, q, "sdk.js")
+	})
 	m.HandleFunc("GET /page/{file}", func(w http.ResponseWriter, q *http.Request) { p.serve(w, q, q.PathValue("file")) })
 }
 

@@ -76,7 +76,7 @@ suite "whole nodes" "" env CGO_ENABLED=0 "$scratch/gotest" -timeout 40m -p 1 "${
 for dir in $(git ls-files -- 'testnet/*/go.mod' | xargs -r -n1 dirname); do
   suite "$dir" "" in_folder "$dir" env CGO_ENABLED=0 "$scratch/gotest" -timeout 20m ./...
 done
-suite "peer/browser" "node packages" in_folder peer/browser sh -c 'node_modules/.bin/tsc --noEmit && node test/run.mjs'
+suite "peer/browser" "node packages" in_folder peer/browser sh -c 'node_modules/.bin/tsc --noEmit && node build.mjs --check && node test/run.mjs'
 suite "README" "node packages" go run ./scripts/readme
 
 for s in "${skipped[@]}"; do

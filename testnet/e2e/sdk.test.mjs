@@ -68,6 +68,19 @@ describe('two tabs on two nodes', () => {
   }
 });
 
+test('pages that load the SDK from a node, each from its own', async () => {
+  const tabs = await Promise.all([browser.open('blank'), browser.open('blank')]);
+  try {
+    const app = newRoom('sdk');
+    const [one, two] = await within(MEET_WITHIN, 'both hear the other', Promise.all(tabs.map((tab, i) => tab.call('meets', {
+      sdk: `${nodes.ws[i].replace('ws:', 'http:')}/sdk.js`, nodes: [nodes.ws[i]], app, says: `from ${i}`,
+    }))));
+    assert.deepEqual([one, two], ['from 1', 'from 0']);
+  } finally {
+    await Promise.all(tabs.map((tab) => tab.close()));
+  }
+});
+
 test('10 MB arrive as they were sent', (t) => withTabs(2, async (one, two) => {
   const app = newRoom('sdk');
   await one.call('join', { urls: [nodes.ws[0]], app });

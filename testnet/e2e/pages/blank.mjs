@@ -16,4 +16,11 @@ globalThis.peer = {
     if (heard.includes(word)) resolve();
     else waiting.set(word, resolve);
   }),
+  /** Loads the SDK that a node serves, joins, and answers what the first other peer says. */
+  async meets({ sdk, nodes, app, says }) {
+    const { join } = await import(sdk);
+    const room = await join(app, { nodes });
+    room.on('peer', (peer) => peer.send(says));
+    return new Promise((resolve) => room.on('message', (peer, data) => resolve(new TextDecoder().decode(data))));
+  },
 };
