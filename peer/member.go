@@ -40,6 +40,7 @@ type member struct {
 	due      *time.Timer // when something has to have happened
 	waiting  bool        // due is set
 	flush    *time.Timer // when candidates go out
+	turn     *time.Timer // when the higher side may offer on an open connection
 }
 
 // note tells a member's goroutine something from the node.
@@ -73,14 +74,16 @@ const (
 	eventGathered
 	eventOpen
 	eventClosed
+	eventNegotiate
 )
 
 func newMember(r *Room, id protocol.Member) *member {
 	m := &member{
 		r: r, id: id, lower: bytes.Compare(r.self.Bytes(), id.Bytes()) < 0,
 		inbox: make(chan note, maxNotes), events: make(chan event, maxNotes),
-		due: time.NewTimer(time.Hour), flush: time.NewTimer(time.Hour),
+		due: time.NewTimer(time.Hour), flush: time.NewTimer(time.Hour), turn: time.NewTimer(time.Hour),
 	}
+	m.turn.Stop()
 	m.due.Stop()
 	m.flush.Stop()
 	return m
@@ -125,12 +128,15 @@ func (m *member) run() {
 			m.overdue()
 		case <-m.flush.C:
 			m.sendCandidates()
+		case <-m.turn.C:
+			m.failed(m.renegotiate())
 		case <-m.r.work.Done():
 			m.bye()
 			return
 		}
 		if m.a == nil && !m.waiting {
 			m.flush.Stop()
+			m.turn.Stop()
 			if m.r.retire(m) {
 				return
 			}
@@ -219,6 +225,12 @@ func (m *member) happened(e event) {
 		m.opened()
 	case eventClosed:
 		m.closed()
+	case eventNegotiate:
+		if !m.lower {
+			m.turn.Reset(turnAfter)
+			return
+		}
+		m.failed(m.renegotiate())
 	}
 }
 

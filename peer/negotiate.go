@@ -14,9 +14,10 @@ import (
 const (
 	mainLabel     = "peerserver" // of the channel that Send uses, with id 0 on both sides
 	signalWithin  = 5 * time.Second
-	openWithin    = 15 * time.Second // from offer and answer to an open channel
-	goneWithin    = time.Second      // from a goodbye to the end of the connection by itself
-	maxCandidates = 128              // of one connection, before its description
+	openWithin    = 15 * time.Second       // from offer and answer to an open channel
+	turnAfter     = 500 * time.Millisecond // the higher side's offers on an open connection wait for one of the lower
+	goneWithin    = time.Second            // from a goodbye to the end of the connection by itself
+	maxCandidates = 128                    // of one connection, before its description
 )
 
 // description is the plaintext of an offer or an answer. Re, which other
@@ -63,6 +64,7 @@ func (m *member) attempt() (*attempt, error) {
 			a.post(event{kind: eventClosed})
 		}
 	})
+	pc.OnNegotiationNeeded(func() { a.post(event{kind: eventNegotiate}) })
 	pc.OnICECandidate(func(c *webrtc.ICECandidate) {
 		if c == nil {
 			a.post(event{kind: eventGathered})
@@ -90,14 +92,14 @@ func (m *member) drop() {
 		return
 	}
 	m.a = nil
+	m.r.mu.Lock()
+	delete(m.r.peers, a.peer)
+	m.r.mu.Unlock()
 	close(a.done)
 	a.peer.end()
 	if err := a.pc.GracefulClose(); err != nil {
 		m.r.log.Debug("a connection does not close", "error", err)
 	}
-	m.r.mu.Lock()
-	delete(m.r.peers, a.peer)
-	m.r.mu.Unlock()
 	if f := m.r.opts.OnLeave; f != nil && a.open {
 		f(a.peer)
 	}
@@ -174,7 +176,7 @@ func (m *member) onOffer(sequence uint64, sdp string) error {
 		return nil
 	}
 	if a != nil && a.remote && origin(a.pc.RemoteDescription().SDP) == origin(sdp) {
-		return m.answer(a, sequence, sdp) // of the same connection: a track, other addresses
+		return m.again(a, sequence, sdp)
 	}
 	var early []webrtc.ICECandidateInit
 	if a != nil && !a.remote {
@@ -188,6 +190,33 @@ func (m *member) onOffer(sequence uint64, sdp string) error {
 	a.pending = early
 	m.expect(openWithin)
 	return m.answer(a, sequence, sdp)
+}
+
+// again answers an offer for the connection that there is: a track, other
+// addresses. pion cannot take an offer back, so of two that cross on an open
+// connection the higher side's ends it, and a new one is made.
+func (m *member) again(a *attempt, sequence uint64, sdp string) error {
+	if a.pc.SignalingState() == webrtc.SignalingStateHaveLocalOffer && m.lower {
+		return nil
+	}
+	return m.answer(a, sequence, sdp)
+}
+
+// renegotiate offers what the app has added to an open connection. Before it
+// is open there is nothing to add, and while an offer is on its way pion asks
+// again when it is answered.
+func (m *member) renegotiate() error {
+	a := m.a
+	if a == nil || !a.open || a.pc.SignalingState() != webrtc.SignalingStateStable {
+		return nil
+	}
+	d, err := a.pc.CreateOffer(nil)
+	if err != nil {
+		return err
+	}
+	err = m.describe(protocol.EnvelopeBody_KIND_OFFER, d, 0)
+	a.offer = m.sequence
+	return err
 }
 
 func (m *member) answer(a *attempt, sequence uint64, sdp string) error {
@@ -230,6 +259,9 @@ func (m *member) onCandidates(list []webrtc.ICECandidateInit) {
 // onBye ends the connection. What was said over it before may still be on its
 // way, so it has a moment to end by itself.
 func (m *member) onBye() {
+	m.r.mu.Lock()
+	m.shown = false // the node will say so too
+	m.r.mu.Unlock()
 	if m.a != nil && m.a.open {
 		m.expect(goneWithin)
 		return

@@ -1,0 +1,190 @@
+package peer
+
+import (
+	"bytes"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/pion/webrtc/v4"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/peerservers/peerserver/protocol"
+)
+
+// wired are two rooms whose envelopes reach each other without any node, the
+// lower one first.
+type wired struct {
+	lower, higher *Room
+
+	mu   sync.Mutex
+	lose func(h *protocol.EnvelopeHeader) bool
+	sent map[protocol.EnvelopeBody_Kind]int // of both
+}
+
+// wire makes the rooms. What lose says is lost on the way.
+func wire(t *testing.T, lose func(h *protocol.EnvelopeHeader) bool) *wired {
+	t.Helper()
+	w := &wired{lower: lone(t, "a"), higher: lone(t, "b"), lose: lose, sent: make(map[protocol.EnvelopeBody_Kind]int)}
+	if bytes.Compare(w.lower.self.Bytes(), w.higher.self.Bytes()) > 0 {
+		w.lower, w.higher = w.higher, w.lower
+	}
+	var all sync.WaitGroup
+	done := make(chan struct{})
+	for _, way := range [][2]*Room{{w.lower, w.higher}, {w.higher, w.lower}} {
+		out := way[0].socket.out
+		all.Go(func() {
+			for {
+				select {
+				case b := <-out:
+					w.carry(b, way[1])
+				case <-done:
+					return
+				}
+			}
+		})
+	}
+	t.Cleanup(func() {
+		close(done)
+		all.Wait()
+	})
+	return w
+}
+
+func (w *wired) carry(b []byte, to *Room) {
+	m := new(protocol.ToNode)
+	if proto.Unmarshal(b, m) != nil || m.GetSend() == nil {
+		return
+	}
+	h, _, err := m.GetSend().GetEnvelope().Open(to.app, to.self, to.seal, to.secret)
+	if err != nil {
+		return
+	}
+	w.mu.Lock()
+	lost := w.lose != nil && w.lose(h)
+	w.sent[h.Kind]++
+	w.mu.Unlock()
+	if !lost {
+		to.delivered(&protocol.Delivered{Envelope: m.GetSend().GetEnvelope()})
+	}
+}
+
+// meet shows the two to each other and waits for the connection.
+func (w *wired) meet(t *testing.T, lowerIsTold, higherIsTold bool) time.Duration {
+	t.Helper()
+	began := time.Now()
+	w.lower.shown(t, w.higher, lowerIsTold)
+	w.higher.shown(t, w.lower, higherIsTold)
+	w.connect(t)
+	return time.Since(began)
+}
+
+func (w *wired) connect(t *testing.T) (lower, higher *Peer) {
+	t.Helper()
+	eventually(t, "both connect", func() bool { return len(w.lower.Peers()) == 1 && len(w.higher.Peers()) == 1 })
+	return w.lower.Peers()[0], w.higher.Peers()[0]
+}
+
+func (w *wired) count(k protocol.EnvelopeBody_Kind) int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.sent[k]
+}
+
+// TestOffersCross: each thinks that it was there before the other.
+func TestOffersCross(t *testing.T) {
+	w := wire(t, nil)
+	if d := w.meet(t, false, false); d > signalWithin {
+		t.Errorf("it took %v: only a second try has led anywhere", d)
+	}
+	if n := w.count(protocol.EnvelopeBody_KIND_ANSWER); n != 1 {
+		t.Errorf("%d answers, want that to the lower one's offer", n)
+	}
+}
+
+// TestBothWait: each thinks that the other was there before.
+func TestBothWait(t *testing.T) {
+	t.Parallel()
+	w := wire(t, nil)
+	if d := w.meet(t, true, true); d < signalWithin {
+		t.Errorf("somebody made an offer after %v already", d)
+	}
+	if n := w.count(protocol.EnvelopeBody_KIND_OFFER); n != 1 {
+		t.Errorf("%d offers, want the lower one's", n)
+	}
+}
+
+// TestLostSignals: the first offer, or the first answer, is lost.
+func TestLostSignals(t *testing.T) {
+	for _, kind := range []protocol.EnvelopeBody_Kind{protocol.EnvelopeBody_KIND_OFFER, protocol.EnvelopeBody_KIND_ANSWER} {
+		t.Run(kind.String(), func(t *testing.T) {
+			t.Parallel()
+			seen := 0
+			w := wire(t, func(h *protocol.EnvelopeHeader) bool {
+				if h.Kind == kind {
+					seen++
+				}
+				return h.Kind == kind && seen == 1
+			})
+			if d := w.meet(t, false, true); d < signalWithin {
+				t.Errorf("nothing was lost: it took %v", d)
+			}
+		})
+	}
+}
+
+// TestConnectionEnds: both are still there, so they connect anew, as other
+// Peers.
+func TestConnectionEnds(t *testing.T) {
+	t.Parallel()
+	w := wire(t, nil)
+	w.meet(t, false, true)
+	lower, higher := w.connect(t)
+	if err := higher.Connection().Close(); err != nil {
+		t.Fatal(err)
+	}
+	<-lower.done
+	<-higher.done
+	eventually(t, "they connect anew", func() bool { return len(w.lower.Peers()) == 1 && len(w.higher.Peers()) == 1 })
+	if l, h := w.connect(t); l == lower || h == higher {
+		t.Error("a peer whose connection has ended is still in use")
+	}
+}
+
+// TestAppAddsTracks: on both sides at the same time.
+func TestAppAddsTracks(t *testing.T) {
+	w := wire(t, nil)
+	w.meet(t, false, true)
+	lower, higher := w.connect(t)
+	for _, p := range []*Peer{lower, higher} {
+		if _, err := p.Connection().AddTransceiverFromKind(webrtc.RTPCodecTypeAudio); err != nil {
+			t.Fatal(err)
+		}
+	}
+	eventually(t, "both are negotiated", func() bool {
+		for _, p := range []*Peer{lower, higher} {
+			d := p.Connection().CurrentRemoteDescription()
+			if d == nil || !bytes.Contains([]byte(d.SDP), []byte("m=audio")) || p.Connection().SignalingState() != webrtc.SignalingStateStable {
+				return false
+			}
+		}
+		return true
+	})
+	if l, h := w.connect(t); l != lower || h != higher {
+		t.Error("the connection did not live on")
+	}
+}
+
+// TestBounds: no more connections are made than asked for.
+func TestBounds(t *testing.T) {
+	r := lone(t, "r")
+	r.opts.MaxPeers = 2
+	for range 5 {
+		r.shown(t, lone(t, "x"), false)
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.running != 2 || len(r.members) != 5 {
+		t.Errorf("%d of %d members are connected to, want 2 of 5", r.running, len(r.members))
+	}
+}
