@@ -52,6 +52,11 @@ func commands() []command {
 			about:    "Asks the DHT which nodes serve an app, asks each for its signed record, and prints those that verify. APP is an infohash, as 40 hex digits or 20 characters, or the app's name on the door of --door. Nothing is announced.",
 			examples: []string{"peerserver lookup 2f1e0c9d8b7a6f5e4d3c2b1a09f8e7d6c5b4a392", "peerserver lookup --json --private --bootstrap 127.0.0.1:8787 2f1e0c9d8b7a6f5e4d3c2b1a09f8e7d6c5b4a392"},
 		},
+		{
+			name: "join", args: "APP", short: "join an app from the terminal, and chat", set: joinCommand,
+			about:    "Joins an app on a node, connects to its other peers, and prints who comes, who goes and what they say. Each line of standard input goes to all of them; it leaves when that ends. With --json there is a line for each event: joined, peer, leave or message.",
+			examples: []string{"peerserver join my-app", "peerserver join --node wss://node.example.org --name Ada --json my-app"},
+		},
 		benchEntry(),
 		{
 			name: "version", short: "print the version", set: versionCommand,

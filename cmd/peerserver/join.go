@@ -1,0 +1,161 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"encoding/base64"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"sync"
+	"time"
+	"unicode/utf8"
+
+	"github.com/pion/webrtc/v4"
+
+	"github.com/peerservers/peerserver/peer"
+	"github.com/peerservers/peerserver/protocol"
+)
+
+// chat is a membership in a terminal: lines of standard input go to everybody.
+type chat struct {
+	nodes    stringList
+	secret   string
+	name     string
+	loopback bool
+	json     bool
+
+	mu  sync.Mutex
+	out io.Writer
+}
+
+// chatEvent is what --json prints of all that happens, a line each.
+type chatEvent struct {
+	Event   string          `json:"event"` // joined, peer, leave or message
+	ID      protocol.PeerID `json:"id"`    // of this peer in joined, else of the other
+	Session string          `json:"session"`
+	Name    string          `json:"name,omitempty"`
+	Text    string          `json:"text,omitempty"` // of a message that is text
+	Data    string          `json:"data,omitempty"` // base64, of one that is not
+}
+
+func joinCommand(fs *flag.FlagSet) func(context.Context, streams) error {
+	var c chat
+	fs.Var(&c.nodes, "node", "`URL` of a node, ws://host:port or wss://host; may be repeated; ws://127.0.0.1:8787 if none is given")
+	fs.StringVar(&c.secret, "secret", "", "the app's `secret`: only those who have it are met")
+	fs.StringVar(&c.name, "name", "", "`name` that the others are shown")
+	fs.BoolVar(&c.loopback, "loopback", false, "connect to peers on this machine over loopback too")
+	fs.BoolVar(&c.json, "json", false, "print a line of JSON for all that happens")
+	level := logFlag(fs)
+	return func(ctx context.Context, s streams) error {
+		if fs.NArg() != 1 {
+			return errors.New("name one app, any name that its peers have agreed on; see \"peerserver join --help\"")
+		}
+		if len(c.nodes) == 0 {
+			c.nodes = stringList{fmt.Sprint("ws://127.0.0.1:", protocol.DefaultPort)}
+		}
+		c.out = s.out
+		var setting webrtc.SettingEngine
+		setting.SetIncludeLoopbackCandidate(c.loopback)
+		return c.run(ctx, s, fs.Arg(0), peer.Options{
+			Nodes: c.nodes, Secret: []byte(c.secret), Name: c.name, API: webrtc.NewAPI(webrtc.WithSettingEngine(setting)), Log: newLog(s.err, level),
+		})
+	}
+}
+
+func (c *chat) run(ctx context.Context, s streams, app string, o peer.Options) error {
+	o.OnPeer = func(p *peer.Peer) { c.tell("peer", p, "", "is here") }
+	o.OnLeave = func(p *peer.Peer) { c.tell("leave", p, "", "has left") }
+	o.OnMessage = func(p *peer.Peer, b []byte) { c.tell("message", p, string(b), "") }
+	if !c.json {
+		fmt.Fprintln(s.err, "joining ...")
+	}
+	room, err := peer.Join(ctx, app, o)
+	if err != nil {
+		return err
+	}
+	self := room.Session()
+	c.print(chatEvent{Event: "joined", ID: room.ID(), Session: hex.EncodeToString(self[:])},
+		fmt.Sprintf("you are %s; what you type goes to all who are here, and ctrl-D leaves", room.ID().Short()))
+	lines := make(chan string)
+	// It ends with the process: a read of standard input cannot be called off.
+	go readLines(ctx, s.in, lines)
+	err = c.say(ctx, room, lines)
+	leaving, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+	defer cancel()
+	return errors.Join(err, room.Leave(leaving))
+}
+
+func (c *chat) say(ctx context.Context, room *peer.Room, lines <-chan string) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case line, ok := <-lines:
+			if !ok {
+				return nil
+			}
+			if err := room.Broadcast(ctx, []byte(line)); err != nil && ctx.Err() == nil {
+				return err
+			}
+		}
+	}
+}
+
+func readLines(ctx context.Context, r io.Reader, lines chan<- string) {
+	defer close(lines)
+	in := bufio.NewScanner(r)
+	in.Buffer(make([]byte, 4096), peer.MaxMessage)
+	for in.Scan() {
+		select {
+		case lines <- in.Text():
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// tell prints what another peer did.
+func (c *chat) tell(event string, p *peer.Peer, said, did string) {
+	session := p.Session()
+	e := chatEvent{Event: event, ID: p.ID(), Session: hex.EncodeToString(session[:]), Name: p.Name()}
+	who := p.ID().Short()
+	if p.Name() != "" {
+		who = fmt.Sprintf("%s (%s)", printable(p.Name()), who)
+	}
+	if did != "" {
+		c.print(e, fmt.Sprintf("* %s %s", who, did))
+		return
+	}
+	if e.Text = said; !utf8.ValidString(said) {
+		e.Text, e.Data = "", base64.StdEncoding.EncodeToString([]byte(said))
+		said = fmt.Sprintf("%d bytes", len(said))
+	}
+	c.print(e, fmt.Sprintf("%s: %s", who, printable(said)))
+}
+
+// printable takes out what would do something to a terminal.
+func printable(s string) string {
+	out := []rune(s)
+	for i, r := range out {
+		if r < 0x20 || 0x7f <= r && r < 0xa0 {
+			out[i] = '\ufffd'
+		}
+	}
+	return string(out)
+}
+
+func (c *chat) print(e chatEvent, text string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.json {
+		fmt.Fprintln(c.out, text)
+		return
+	}
+	if b, err := json.Marshal(e); err == nil {
+		fmt.Fprintf(c.out, "%s\n", b)
+	}
+}
