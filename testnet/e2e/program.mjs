@@ -15,10 +15,10 @@ export class Program extends EventEmitter {
   #child;
   #tail = [];
 
-  constructor(command, args) {
+  constructor(command, args, { stdin = 'ignore' } = {}) {
     super();
     this.#name = [command.split('/').pop(), ...args].join(' ');
-    this.#child = spawn(command, args, { stdio: ['ignore', 'pipe', 'pipe'] });
+    this.#child = spawn(command, args, { stdio: [stdin, 'pipe', 'pipe'] });
     createInterface({ input: this.#child.stderr }).on('line', (line) => {
       this.#tail.push(line);
       if (this.#tail.length > STDERR_LINES) this.#tail.shift();
@@ -32,6 +32,11 @@ export class Program extends EventEmitter {
       this.#child.once('error', (err) => resolve(err.message));
       this.#child.once('exit', (code, signal) => resolve(signal ?? `exit code ${code}`));
     });
+  }
+
+  /** Writes a line to its standard input, which has to be a pipe. */
+  say(line) {
+    this.#child.stdin.write(`${line}\n`);
   }
 
   /** Resolves with the first line for which `wanted` is true; rejects when the program ends before it. */

@@ -3,6 +3,7 @@
 import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
 import { openBrowser } from './browser.mjs';
+import { Program } from './program.mjs';
 import { APART_FOR, MEET_WITHIN, newRoom, report } from './scenes.mjs';
 import { startNodes } from './servers.mjs';
 import { apart, staysPending, within } from './wait.mjs';
@@ -78,6 +79,37 @@ test('pages that load the SDK from a node, each from its own', async () => {
     assert.deepEqual([one, two], ['from 1', 'from 0']);
   } finally {
     await Promise.all(tabs.map((tab) => tab.close()));
+  }
+});
+
+describe('a tab and a Go peer, on two nodes', () => {
+  for (const goFirst of [true, false]) {
+    test(`${goFirst ? 'the Go peer' : 'the tab'} first`, (t) => withTabs(1, async (tab) => {
+      const app = newRoom('sdk');
+      let go;
+      const startGo = async () => {
+        const args = ['join', '--json', '--node', nodes.ws[0], '--name', 'Gopher', '--secret', 'hunter2', app];
+        go = new Program(process.env.E2E_BIN, args, { stdin: 'pipe' });
+        await go.line(MEET_WITHIN, 'it has joined', (line) => JSON.parse(line).event === 'joined');
+      };
+      const startTab = () => tab.call('join', { urls: [nodes.ws[1]], app, name: 'Ada', secret: 'hunter2' });
+      try {
+        await (goFirst ? startGo() : startTab());
+        const began = Date.now();
+        await (goFirst ? startTab() : startGo());
+        const { id } = JSON.parse(go.lines[0]);
+        const heard = JSON.parse(await go.line(MEET_WITHIN, 'it hears the tab', (line) => JSON.parse(line).event === 'message'));
+        assert.deepEqual([heard.text, heard.name], [`hello ${id} from ${await tab.call('id')}`, 'Ada']);
+        report(t, 'the Go peer hears the tab', Date.now() - began);
+        go.say('hello from Go');
+        const said = await within(MEET_WITHIN, 'the tab hears it', tab.call('hears', id), () => tab.detail());
+        assert.equal(said.text, 'hello from Go');
+        await tab.call('leave');
+        await go.line(MEET_WITHIN, 'it sees the tab leave', (line) => JSON.parse(line).event === 'leave');
+      } finally {
+        await go?.close();
+      }
+    }));
   }
 });
 

@@ -13,7 +13,7 @@ const GONE_WITHIN = 1000; // after a goodbye
 const MAX_TRIES = 5;
 const MAX_CANDIDATES = 128;
 const FULL = 1 << 20; // bytes that wait in a channel before send waits
-const MAX_MESSAGE = 64 << 10; // what every browser takes in one message
+const MAX_MESSAGE = (64 << 10) - 1; // what pion and every browser take in one message
 
 /** What a peer needs of its room. */
 export interface Signals {
