@@ -58,7 +58,8 @@ func newChannel(p *Peer, dc *webrtc.DataChannel) *Channel {
 }
 
 // listen queues messages for Read. While the queue is full nothing is read, and
-// so the other side's writers wait.
+// so the other side's writers wait: in the end those of all channels of the
+// connection, since SCTP has one window for them (RFC 9260, 6.2).
 func (c *Channel) listen(ended func()) {
 	c.dc.OnOpen(func() { close(c.opened) })
 	c.dc.OnClose(func() {
@@ -153,7 +154,8 @@ func (c *Channel) Write(ctx context.Context, b []byte) error {
 	return nil
 }
 
-// Read waits for the next message. It fails with io.EOF when the channel has
+// Read waits for the next message. A channel that is not read holds up all that
+// comes from its peer, once about a megabyte waits. Read fails with io.EOF when the channel has
 // ended and all that came has been read.
 func (c *Channel) Read(ctx context.Context) ([]byte, error) {
 	select {

@@ -27,7 +27,6 @@ type homes struct {
 
 	mu    sync.Mutex
 	urls  []string
-	given int                        // of urls, from the options; these are kept
 	nodes map[string]protocol.NodeID // whose record named the URL
 }
 
@@ -47,7 +46,6 @@ func newHomes(given []string) (*homes, error) {
 	if len(h.urls) == 0 || len(h.urls) > maxHomes {
 		return nil, fmt.Errorf("peer: 1 to %d nodes are needed", maxHomes)
 	}
-	h.given = len(h.urls)
 	return h, nil
 }
 
@@ -81,12 +79,23 @@ func (h *homes) learn(records []*protocol.SignedRecord) {
 			continue
 		}
 		for _, u := range rec.URLs {
-			if len(h.urls) >= maxHomes || slices.Contains(h.urls, u) || !h.insecure && !strings.HasPrefix(u, "wss://") {
-				continue
+			if !slices.Contains(h.urls, u) && (h.insecure || strings.HasPrefix(u, "wss://")) && h.makeRoom() {
+				h.urls, h.nodes[u] = append(h.urls, u), id
 			}
-			h.urls, h.nodes[u] = append(h.urls, u), id
 		}
 	}
+}
+
+// makeRoom forgets the last node that was learnt if there are too many. Those
+// of the options stay.
+func (h *homes) makeRoom() bool {
+	for i := len(h.urls) - 1; len(h.urls) >= maxHomes && i >= 0; i-- {
+		if _, learnt := h.nodes[h.urls[i]]; learnt {
+			delete(h.nodes, h.urls[i])
+			h.urls = slices.Delete(h.urls, i, i+1)
+		}
+	}
+	return len(h.urls) < maxHomes
 }
 
 // isNode says whether the node at a URL is the one whose record named it.

@@ -16,7 +16,7 @@ const (
 	signalWithin  = 5 * time.Second
 	openWithin    = 15 * time.Second       // from offer and answer to an open channel
 	turnAfter     = 500 * time.Millisecond // the higher side's offers on an open connection wait for one of the lower
-	goneWithin    = time.Second            // from a goodbye to the end of the connection by itself
+	goneWithin    = 5 * time.Second        // from a goodbye to the end of the connection by itself
 	maxCandidates = 128                    // of one connection, before its description
 )
 
@@ -60,7 +60,8 @@ func (m *member) attempt() (*attempt, error) {
 	dc.OnOpen(func() { a.post(event{kind: eventOpen}) })
 	dc.OnClose(func() { a.post(event{kind: eventClosed}) })
 	pc.OnConnectionStateChange(func(s webrtc.PeerConnectionState) {
-		if s == webrtc.PeerConnectionStateFailed || s == webrtc.PeerConnectionStateClosed {
+		// One that is closed may still have messages; its channel closes after them.
+		if s == webrtc.PeerConnectionStateFailed {
 			a.post(event{kind: eventClosed})
 		}
 	})

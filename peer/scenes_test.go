@@ -5,6 +5,7 @@ import (
 	"crypto/ed25519"
 	"crypto/rand"
 	"crypto/sha256"
+	"net"
 	"runtime"
 	"slices"
 	"strings"
@@ -16,10 +17,10 @@ import (
 )
 
 func TestThreePeersOnThreeNodes(t *testing.T) {
-	net := testnet.Start(t, 3)
-	alice := join(t, "alice", Options{Nodes: []string{net.URL(0)}})
-	bob := join(t, "bob", Options{Nodes: []string{net.URL(1)}})
-	carol := join(t, "carol", Options{Nodes: []string{net.URL(2)}, Services: []string{"print"}, Metadata: []byte("ink")})
+	nodes := testnet.Start(t, 3)
+	alice := join(t, "alice", Options{Nodes: []string{nodes.URL(0)}})
+	bob := join(t, "bob", Options{Nodes: []string{nodes.URL(1)}})
+	carol := join(t, "carol", Options{Nodes: []string{nodes.URL(2)}, Services: []string{"print"}, Metadata: []byte("ink")})
 	alice.sees("+bob", "+carol")
 	bob.sees("+alice", "+carol")
 	carol.sees("+alice", "+bob")
@@ -39,14 +40,14 @@ func TestThreePeersOnThreeNodes(t *testing.T) {
 // TestOneIdentityTwice: two devices of one person are two peers with one id,
 // to others and to each other.
 func TestOneIdentityTwice(t *testing.T) {
-	net := testnet.Start(t, 2)
+	nodes := testnet.Start(t, 2)
 	_, key, err := ed25519.GenerateKey(nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	phone := join(t, "phone", Options{Nodes: []string{net.URL(0)}, Identity: key})
-	laptop := join(t, "laptop", Options{Nodes: []string{net.URL(1)}, Identity: key})
-	bob := join(t, "bob", Options{Nodes: []string{net.URL(1)}})
+	phone := join(t, "phone", Options{Nodes: []string{nodes.URL(0)}, Identity: key})
+	laptop := join(t, "laptop", Options{Nodes: []string{nodes.URL(1)}, Identity: key})
+	bob := join(t, "bob", Options{Nodes: []string{nodes.URL(1)}})
 	bob.sees("+phone", "+laptop")
 	phone.sees("+laptop", "+bob")
 	laptop.sees("+phone", "+bob")
@@ -63,15 +64,15 @@ func TestOneIdentityTwice(t *testing.T) {
 // TestNodeKilledAfter: the channel lives on, and bob, who knew only that node,
 // is met by others through one that it had named.
 func TestNodeKilledAfter(t *testing.T) {
-	net := testnet.Start(t, 3)
-	alice := join(t, "alice", Options{Nodes: []string{net.URL(0)}})
-	bob := join(t, "bob", Options{Nodes: []string{net.URL(1)}})
+	nodes := testnet.Start(t, 3)
+	alice := join(t, "alice", Options{Nodes: []string{nodes.URL(0)}})
+	bob := join(t, "bob", Options{Nodes: []string{nodes.URL(1)}})
 	alice.sees("+bob")
 	bob.sees("+alice")
-	net.Kill(1)
+	nodes.Kill(1)
 	alice.says("without your node")
 	bob.sees("alice: without your node")
-	carol := join(t, "carol", Options{Nodes: []string{net.URL(2)}})
+	carol := join(t, "carol", Options{Nodes: []string{nodes.URL(2)}})
 	began := time.Now()
 	carol.sees("+bob", "+alice")
 	t.Logf("carol met bob %v after she had joined", time.Since(began))
@@ -88,14 +89,14 @@ func TestNodeKilledAfter(t *testing.T) {
 // TestNodeKilledDuringHandshake: links are slow, and bob's node is gone before
 // anybody's offer can have come.
 func TestNodeKilledDuringHandshake(t *testing.T) {
-	net := testnet.StartWith(t, testnet.Options{Nodes: 3, Delay: 200 * time.Millisecond})
-	alice := join(t, "alice", Options{Nodes: []string{net.URL(0)}})
-	bob := join(t, "bob", Options{Nodes: []string{net.URL(1)}})
+	nodes := testnet.StartWith(t, testnet.Options{Nodes: 3, Delay: 200 * time.Millisecond})
+	alice := join(t, "alice", Options{Nodes: []string{nodes.URL(0)}})
+	bob := join(t, "bob", Options{Nodes: []string{nodes.URL(1)}})
 	time.Sleep(300 * time.Millisecond)
 	if list := bob.list(); len(list) > 0 {
 		t.Fatalf("too late: %q", list)
 	}
-	net.Kill(1)
+	nodes.Kill(1)
 	began := time.Now()
 	alice.sees("+bob")
 	bob.sees("+alice")
@@ -106,13 +107,13 @@ func TestNodeKilledDuringHandshake(t *testing.T) {
 
 // TestTenMegabytes: all of it arrives, in order, though what waits is bounded.
 func TestTenMegabytes(t *testing.T) {
-	net := testnet.Start(t, 1)
+	nodes := testnet.Start(t, 1)
 	data := make([]byte, 10_000_000)
 	rand.Read(data)
 	var mu sync.Mutex
 	hash, size := sha256.New(), 0
-	alice := join(t, "alice", Options{Nodes: []string{net.URL(0)}})
-	join(t, "bob", Options{Nodes: []string{net.URL(0)}, OnMessage: func(_ *Peer, b []byte) {
+	alice := join(t, "alice", Options{Nodes: []string{nodes.URL(0)}})
+	join(t, "bob", Options{Nodes: []string{nodes.URL(0)}, OnMessage: func(_ *Peer, b []byte) {
 		mu.Lock()
 		defer mu.Unlock()
 		hash.Write(b)
@@ -147,12 +148,12 @@ func TestTenMegabytes(t *testing.T) {
 
 // TestWrongSecretNeverMeets: who has another secret, or none, is not there.
 func TestWrongSecretNeverMeets(t *testing.T) {
-	net := testnet.Start(t, 2)
+	nodes := testnet.Start(t, 2)
 	right := []byte("sixteen bytes or")
-	alice := join(t, "alice", Options{Nodes: []string{net.URL(0)}, Secret: right})
-	eve := join(t, "eve", Options{Nodes: []string{net.URL(0)}, Secret: []byte("sixteen bytes of")})
-	mallory := join(t, "mallory", Options{Nodes: []string{net.URL(1)}})
-	bob := join(t, "bob", Options{Nodes: []string{net.URL(1)}, Secret: right})
+	alice := join(t, "alice", Options{Nodes: []string{nodes.URL(0)}, Secret: right})
+	eve := join(t, "eve", Options{Nodes: []string{nodes.URL(0)}, Secret: []byte("sixteen bytes of")})
+	mallory := join(t, "mallory", Options{Nodes: []string{nodes.URL(1)}})
+	bob := join(t, "bob", Options{Nodes: []string{nodes.URL(1)}, Secret: right})
 	alice.sees("+bob")
 	bob.sees("+alice")
 	time.Sleep(time.Second)
@@ -165,9 +166,9 @@ func TestWrongSecretNeverMeets(t *testing.T) {
 
 // TestLeaveLeavesNothing: all goroutines end, and what was sent before arrives.
 func TestLeaveLeavesNothing(t *testing.T) {
-	net := testnet.Start(t, 2)
-	alice := join(t, "alice", Options{Nodes: []string{net.URL(0), net.URL(1)}})
-	bob := join(t, "bob", Options{Nodes: []string{net.URL(1), net.URL(0)}})
+	nodes := testnet.Start(t, 2)
+	alice := join(t, "alice", Options{Nodes: []string{nodes.URL(0), nodes.URL(1)}})
+	bob := join(t, "bob", Options{Nodes: []string{nodes.URL(1), nodes.URL(0)}})
 	alice.sees("+bob")
 	bob.sees("+alice")
 	if len(ours()) == 0 {
@@ -201,6 +202,46 @@ func ours() []string {
 	return slices.DeleteFunc(all, func(s string) bool {
 		return strings.Contains(s, "testing.tRunner(") || !strings.Contains(s, "peerserver/peer.") && !strings.Contains(s, "github.com/pion/")
 	})
+}
+
+// TestSlowReaderHearsAll: what was sent before a goodbye is heard, though it
+// comes after.
+func TestSlowReaderHearsAll(t *testing.T) {
+	nodes := testnet.Start(t, 1)
+	heard := make(chan byte, 100)
+	bob := join(t, "bob", Options{Nodes: []string{nodes.URL(0)}, OnMessage: func(_ *Peer, b []byte) {
+		time.Sleep(5 * time.Millisecond)
+		heard <- b[0]
+	}})
+	alice := join(t, "alice", Options{Nodes: []string{nodes.URL(0)}})
+	alice.sees("+bob")
+	for i := range cap(heard) {
+		if err := alice.Peers()[0].Send(t.Context(), []byte{byte(i)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	alice.leave()
+	bob.sees("-alice")
+	if len(heard) != cap(heard) {
+		t.Errorf("bob heard %d of %d", len(heard), cap(heard))
+	}
+}
+
+// TestNodesThatHang: one that says nothing and one that is not there do not
+// keep anybody from the third.
+func TestNodesThatHang(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	nodes := testnet.Start(t, 1)
+	began := time.Now()
+	r := join(t, "alice", Options{Nodes: []string{"ws://" + l.Addr().String(), "ws://127.0.0.1:1", nodes.URL(0)}})
+	if d := time.Since(began); d > stepWithin/2 {
+		t.Errorf("it took %v", d)
+	}
+	r.leave()
 }
 
 // TestNoNode says what is wrong with each.

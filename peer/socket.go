@@ -3,6 +3,7 @@ package peer
 import (
 	"context"
 	"crypto/rand"
+	"net"
 	"net/http"
 	"sync"
 	"time"
@@ -53,7 +54,19 @@ type socket struct {
 func dial(ctx context.Context, u string) (*socket, error) {
 	ctx, cancel := context.WithTimeout(ctx, stepWithin)
 	defer cancel()
-	d := websocket.Dialer{Proxy: http.ProxyFromEnvironment, Subprotocols: []string{subprotocol}}
+	stop := func() bool { return true }
+	d := websocket.Dialer{
+		Proxy: http.ProxyFromEnvironment, Subprotocols: []string{subprotocol},
+		// The handshake heeds only the deadline of a context, not its end.
+		NetDialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
+			c, err := new(net.Dialer).DialContext(ctx, network, addr)
+			if err == nil {
+				stop = context.AfterFunc(ctx, func() { c.Close() })
+			}
+			return c, err
+		},
+	}
+	defer func() { stop() }()
 	ws, resp, err := d.DialContext(ctx, u+path, nil)
 	if err != nil {
 		return nil, err
@@ -61,8 +74,6 @@ func dial(ctx context.Context, u string) (*socket, error) {
 	resp.Body.Close()
 	ws.SetReadLimit(maxFrame)
 	s := &socket{url: u, ws: ws, out: make(chan []byte, maxWaiting), parted: make(chan struct{}), done: make(chan struct{})}
-	stop := context.AfterFunc(ctx, func() { ws.Close() })
-	defer stop()
 	m, err := s.read()
 	if err != nil {
 		ws.Close()

@@ -7,6 +7,7 @@
 //   room.on('message', (peer, data) => console.log(peer.id, new TextDecoder().decode(data)))
 
 export { type Identity, newIdentity } from './crypto.ts';
+export { forgetIdentity, keptIdentity } from './identity.ts';
 export { type Code, PeerserverError } from './errors.ts';
 export type { Peer } from './peer.ts';
 export { join, type JoinOptions, type Room } from './room.ts';

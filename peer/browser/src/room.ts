@@ -40,6 +40,7 @@ type RoomEvents = {
   leave: [peer: Peer];
   message: [peer: Peer, data: Bytes];
   node: [url: string | undefined];
+  left: [];
 };
 
 /** Joins an app. Resolves when a node has let this peer in; the others then come as events. */
@@ -60,7 +61,7 @@ export async function join(app: string, options: JoinOptions): Promise<Room> {
 
 /**
  * Events: `peer` when one is connected, `leave` when its connection has ended, `message` for what it sent,
- * `node` when another node is used, undefined while there is none.
+ * `node` when another node is used, undefined while there is none, `left` when this peer has left.
  */
 export class Room extends Events<RoomEvents> implements AsyncDisposable {
   /** This peer's id, in z-base-32. */
@@ -111,10 +112,35 @@ export class Room extends Events<RoomEvents> implements AsyncDisposable {
     await Promise.allSettled(this.peers.map((peer) => peer.send(data)));
   }
 
+  /** Those who are connected now, and then whoever comes, until this peer leaves. */
+  async *[Symbol.asyncIterator](): AsyncGenerator<Peer, void, void> {
+    const waiting = this.peers;
+    let wake = () => {};
+    const offs = [
+      this.on('peer', (peer) => {
+        waiting.push(peer);
+        wake();
+      }),
+      this.on('left', () => wake()),
+    ];
+    try {
+      for (;;) {
+        for (let peer = waiting.shift(); peer; peer = waiting.shift()) yield peer;
+        if (this.#left) return;
+        await new Promise<void>((resolve) => {
+          wake = resolve;
+        });
+      }
+    } finally {
+      for (const off of offs) off();
+    }
+  }
+
   /** Ends all connections and the membership. May be called again. */
   async leave(): Promise<void> {
     if (this.#left) return;
     this.#left = true;
+    this.emit('left');
     for (const peer of this.#known.values()) peer.close(true);
     const node = this.#node;
     if (node && !node.closed) {

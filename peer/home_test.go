@@ -1,0 +1,72 @@
+package peer
+
+import (
+	"crypto/ed25519"
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+
+	"github.com/peerservers/peerserver/protocol"
+)
+
+// record is what a new node would say of itself.
+func record(t *testing.T, ttl time.Duration, urls ...string) *protocol.SignedRecord {
+	t.Helper()
+	_, key, err := ed25519.GenerateKey(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := &protocol.Record{Seq: time.Now().UnixMilli(), TTL: ttl, URLs: urls}
+	if err := protocol.SignRecord(key, r); err != nil {
+		t.Fatal(err)
+	}
+	return r.Signed
+}
+
+func TestHomes(t *testing.T) {
+	h, err := newHomes([]string{"wss://a.example/", "wss://b.example"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	good := record(t, time.Hour, "wss://c.example", "ws://192.0.2.1:8787")
+	forged := proto.Clone(record(t, time.Hour, "wss://d.example")).(*protocol.SignedRecord)
+	forged.Signature[0] ^= 1
+	h.learn([]*protocol.SignedRecord{nil, {}, forged, good, good})
+	h.lost("wss://a.example")
+	if want := []string{"wss://b.example", "wss://c.example", "wss://a.example"}; !slices.Equal(h.list(), want) {
+		t.Errorf("the nodes are %q, want %q", h.list(), want)
+	}
+	if !h.isNode("wss://c.example", good.Key) || h.isNode("wss://c.example", forged.Key) || !h.isNode("wss://a.example", forged.Key) {
+		t.Error("a URL that was learnt is for one key only, one that was given for any")
+	}
+	for i := range 2 * maxHomes {
+		h.learn([]*protocol.SignedRecord{record(t, time.Hour, fmt.Sprintf("wss://n%d.example", i))})
+	}
+	list := h.list()
+	if len(list) != maxHomes || len(h.nodes) != maxHomes-2 || !slices.Contains(list, "wss://a.example") || !slices.Contains(list, "wss://b.example") {
+		t.Errorf("%d nodes and %d keys, want %d with those that were given", len(list), len(h.nodes), maxHomes)
+	}
+	if insecure, err := newHomes([]string{"ws://127.0.0.1:1"}); err != nil {
+		t.Error(err)
+	} else if insecure.learn([]*protocol.SignedRecord{good}); len(insecure.list()) != 3 {
+		t.Errorf("who uses ws:// may go to %q", insecure.list())
+	}
+}
+
+// TestPresenceExpires: the node says that this member has departed, so it joins
+// again.
+func TestPresenceExpires(t *testing.T) {
+	r := lone(t, "r")
+	r.handle(r.socket, &protocol.ToPeer{Body: &protocol.ToPeer_Departed{Departed: &protocol.Departed{Member: r.self.Bytes()}}})
+	m := new(protocol.ToNode)
+	if err := proto.Unmarshal(<-r.socket.out, m); err != nil || m.GetJoin() == nil {
+		t.Fatalf("it sends %v, %v", m, err)
+	}
+	p, err := m.GetJoin().GetPresence().Verify(r.app)
+	if err != nil || p.Member != r.self || p.Seal != r.seal.Public() {
+		t.Errorf("it joins as %v, %v", p, err)
+	}
+}
