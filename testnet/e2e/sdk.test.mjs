@@ -113,6 +113,24 @@ describe('a tab and a Go peer, on two nodes', () => {
   }
 });
 
+test('two tabs of one person are one id and two members; the key cannot be taken out', () => withTabs(2, async (one, other) => {
+  const app = newRoom('sdk');
+  const beside = await browser.openBeside(one, 'sdk');
+  await one.call('join', { urls: [nodes.ws[0]], app, name: 'one', kept: true });
+  await beside.call('join', { urls: [nodes.ws[1]], app, name: 'beside', kept: true });
+  await other.call('join', { urls: [nodes.ws[2]], app });
+  const seen = await within(MEET_WITHIN, 'both are seen', other.call('sees', 2), () => other.detail());
+  const id = await one.call('id');
+  assert.deepEqual(seen.map((peer) => peer.id), [id, id]);
+  assert.deepEqual(seen.map((peer) => peer.name).sort(), ['beside', 'one']);
+  assert.equal(await beside.call('id'), id);
+  await within(MEET_WITHIN, 'the two see each other', one.call('hears', id), () => one.detail());
+  assert.equal(await one.call('takesKey'), 'InvalidAccessError');
+  assert.deepEqual(await other.call('iterated'), { ids: [id, id], over: false });
+  await other.call('leave');
+  assert.deepEqual(await other.call('iterated'), { ids: [id, id], over: true });
+}));
+
 test('10 MB arrive as they were sent', (t) => withTabs(2, async (one, two) => {
   const app = newRoom('sdk');
   await one.call('join', { urls: [nodes.ws[0]], app });

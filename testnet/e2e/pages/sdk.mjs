@@ -1,6 +1,6 @@
 // A peer of our own SDK, bundled from its source.
 
-import { join } from '../../../peer/browser/src/index.ts';
+import { join, keptIdentity } from '../../../peer/browser/src/index.ts';
 
 const now = () => performance.timeOrigin + performance.now();
 
@@ -10,7 +10,13 @@ const heard = [];
 const nodes = [];
 let room;
 let received = { bytes: 0, parts: [] };
+const iterated = { ids: [], over: false };
 const waits = new Set();
+
+async function iterate() {
+  for await (const peer of room) iterated.ids.push(peer.id);
+  iterated.over = true;
+}
 
 function changed() {
   for (const wait of waits) wait();
@@ -30,9 +36,10 @@ async function until(ready) {
 
 globalThis.peer = {
   /** Joins and greets whoever is connected. Answers the time of the call. */
-  async join({ urls, app, name, secret }) {
+  async join({ urls, app, name, secret, kept }) {
     const at = now();
-    room = await join(app, { nodes: urls, name, secret });
+    room = await join(app, { nodes: urls, name, secret, identity: kept && (await keptIdentity()) });
+    iterate();
     nodes.push(room.node);
     room.on('node', (url) => {
       nodes.push(url);
@@ -64,6 +71,17 @@ globalThis.peer = {
     return heard.find((h) => h.id === id);
   },
   peers: () => peers,
+  /** Whom the iteration over the room has given, and whether it has ended. */
+  iterated: () => iterated,
+  async sees(n) {
+    await until(() => peers.length >= n);
+    return peers;
+  },
+  /** Why the kept key cannot be taken out. */
+  async takesKey() {
+    const { key } = await keptIdentity();
+    return crypto.subtle.exportKey('pkcs8', key).then(() => 'taken', (err) => err.name);
+  },
   async loses(id) {
     await until(() => lost.some((l) => l.id === id));
     return lost.find((l) => l.id === id);
