@@ -19,6 +19,7 @@ const (
 	racers     = 2  // nodes that are tried at the same time
 	backoffMin = 250 * time.Millisecond
 	backoffMax = 30 * time.Second
+	steadyFor  = 10 * time.Second // on a node, before joining anew is not a repetition
 )
 
 // homes are the nodes that may be joined on, the best first.
@@ -106,30 +107,36 @@ func (h *homes) isNode(u string, key []byte) bool {
 	return !known || string(want[:]) == string(key)
 }
 
-// run keeps the room on a node until it is left.
+// run keeps the room on a node until it is left. When the node is gone it joins
+// on the next one at once; then less and less often, if none lets in, or they
+// let in and close.
 func (r *Room) run(s *socket) {
+	wait := time.Duration(0)
 	for s != nil {
+		began := time.Now()
 		r.serve(s)
 		r.homes.lost(s.url)
-		s = r.reenter()
+		if time.Since(began) > steadyFor {
+			wait = 0
+		}
+		for s = nil; s == nil && r.pause(wait); wait = min(max(2*wait, backoffMin), backoffMax) {
+			var err error
+			if s, err = r.enter(r.work); err != nil {
+				r.log.Debug("no node lets in", "error", err)
+			}
+		}
 	}
 }
 
-// reenter joins on the next node that lets in: at once, then less and less
-// often. It returns nil when the room is left.
-func (r *Room) reenter() *socket {
-	for wait := backoffMin; r.work.Err() == nil; wait = min(2*wait, backoffMax) {
-		s, err := r.enter(r.work)
-		if err == nil {
-			return s
-		}
-		r.log.Debug("no node lets in", "error", err)
+// pause waits for about as long, and reports false when the room is left.
+func (r *Room) pause(d time.Duration) bool {
+	if d > 0 {
 		select {
-		case <-time.After(wait/2 + rand.N(wait)):
+		case <-time.After(d/2 + rand.N(d)):
 		case <-r.work.Done():
 		}
 	}
-	return nil
+	return r.work.Err() == nil
 }
 
 // enter joins on the first node that lets in, two being tried at a time. They

@@ -3,10 +3,15 @@ package peer
 import (
 	"crypto/ed25519"
 	"fmt"
+	"net/http"
+	"net/http/httptest"
 	"slices"
+	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/gorilla/websocket"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/peerservers/peerserver/protocol"
@@ -53,6 +58,67 @@ func TestHomes(t *testing.T) {
 		t.Error(err)
 	} else if insecure.learn([]*protocol.SignedRecord{good}); len(insecure.list()) != 3 {
 		t.Errorf("who uses ws:// may go to %q", insecure.list())
+	}
+}
+
+// liar is a node that lets in, says something and closes. It counts how often.
+func liar(t *testing.T, says ...*protocol.ToPeer) (u string, joins *atomic.Int64) {
+	t.Helper()
+	joins = new(atomic.Int64)
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) {
+		ws, err := (&websocket.Upgrader{Subprotocols: []string{subprotocol}}).Upgrade(w, q, nil)
+		if err != nil {
+			return
+		}
+		defer ws.Close()
+		challenge := &protocol.Challenge{Version: protocol.Version, Node: make([]byte, 32), Nonce: make([]byte, protocol.ChallengeNonce)}
+		for _, m := range append([]*protocol.ToPeer{
+			{Body: &protocol.ToPeer_Challenge{Challenge: challenge}},
+			{Ref: refLogin, Body: &protocol.ToPeer_Welcome{}},
+			{Ref: refJoin, Body: &protocol.ToPeer_Joined{}},
+		}, says...) {
+			b, err := proto.Marshal(m)
+			if err != nil || ws.WriteMessage(websocket.BinaryMessage, b) != nil {
+				return
+			}
+		}
+		joins.Add(1)
+		time.Sleep(20 * time.Millisecond)
+	}))
+	t.Cleanup(server.Close)
+	return "ws" + strings.TrimPrefix(server.URL, "http"), joins
+}
+
+// TestNodeThatTalksNonsense: none of it is believed, and a node that lets in
+// only to close is not joined on again and again.
+func TestNodeThatTalksNonsense(t *testing.T) {
+	other := lone(t, "other")
+	p, err := other.presence()
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.Signature[0] ^= 1
+	u, joins := liar(t,
+		&protocol.ToPeer{Body: &protocol.ToPeer_Arrived{}},
+		&protocol.ToPeer{Body: &protocol.ToPeer_Arrived{Arrived: &protocol.Arrived{Presence: p}}},
+		&protocol.ToPeer{Body: &protocol.ToPeer_Departed{Departed: &protocol.Departed{Member: []byte("x")}}},
+		&protocol.ToPeer{Body: &protocol.ToPeer_Delivered{}},
+		&protocol.ToPeer{Body: &protocol.ToPeer_Delivered{Delivered: &protocol.Delivered{Envelope: &protocol.Envelope{Body: []byte("x")}}}},
+		&protocol.ToPeer{Ref: refPart, Body: &protocol.ToPeer_Done{}},
+		&protocol.ToPeer{Ref: refPart, Body: &protocol.ToPeer_Done{}},
+		&protocol.ToPeer{Body: &protocol.ToPeer_Refused{}},
+		&protocol.ToPeer{Body: &protocol.ToPeer_Welcome{Welcome: &protocol.Welcome{Nodes: make([]*protocol.SignedRecord, 100)}}},
+		&protocol.ToPeer{},
+	)
+	alice := join(t, "alice", Options{Nodes: []string{u}})
+	time.Sleep(time.Second)
+	if n := joins.Load(); n < 2 || n > 6 {
+		t.Errorf("%d joins in a second", n)
+	}
+	alice.Room.mu.Lock()
+	defer alice.Room.mu.Unlock()
+	if len(alice.members) > 0 {
+		t.Error("a presence that does not verify is believed")
 	}
 }
 

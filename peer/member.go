@@ -37,6 +37,7 @@ type member struct {
 	sequence uint64 // of the last signal to it
 	a        *attempt
 	tries    int
+	served   time.Time   // when the offers that it has made would all be forgotten
 	due      *time.Timer // when something has to have happened
 	waiting  bool        // due is set
 	flush    *time.Timer // when candidates go out

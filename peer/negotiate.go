@@ -17,6 +17,8 @@ const (
 	openWithin    = 15 * time.Second       // from offer and answer to an open channel
 	turnAfter     = 500 * time.Millisecond // the higher side's offers on an open connection wait for one of the lower
 	goneWithin    = 5 * time.Second        // from a goodbye to the end of the connection by itself
+	offerEvery    = time.Second            // connections that one member may ask for, on average
+	offerBurst    = 10                     // and at once
 	maxCandidates = 128                    // of one connection, before its description
 )
 
@@ -179,6 +181,9 @@ func (m *member) onOffer(sequence uint64, sdp string) error {
 	if a != nil && a.remote && origin(a.pc.RemoteDescription().SDP) == origin(sdp) {
 		return m.again(a, sequence, sdp)
 	}
+	if !m.affords() {
+		return nil
+	}
 	var early []webrtc.ICECandidateInit
 	if a != nil && !a.remote {
 		early = a.pending
@@ -191,6 +196,20 @@ func (m *member) onOffer(sequence uint64, sdp string) error {
 	a.pending = early
 	m.expect(openWithin)
 	return m.answer(a, sequence, sdp)
+}
+
+// affords says whether one more connection is made at the other side's wish:
+// each costs a key and sockets.
+func (m *member) affords() bool {
+	now := time.Now()
+	if m.served.Before(now) {
+		m.served = now
+	}
+	if m.served.Sub(now) > offerBurst*offerEvery {
+		return false
+	}
+	m.served = m.served.Add(offerEvery)
+	return true
 }
 
 // again answers an offer for the connection that there is: a track, other

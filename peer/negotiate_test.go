@@ -2,6 +2,7 @@ package peer
 
 import (
 	"bytes"
+	"strconv"
 	"sync"
 	"testing"
 	"time"
@@ -186,5 +187,36 @@ func TestBounds(t *testing.T) {
 	defer r.mu.Unlock()
 	if r.running != 2 || len(r.members) != 5 {
 		t.Errorf("%d of %d members are connected to, want 2 of 5", r.running, len(r.members))
+	}
+}
+
+// TestOffersAreBounded: a member that asks for one connection after the other
+// gets some.
+func TestOffersAreBounded(t *testing.T) {
+	alice, bob := lone(t, "alice"), lone(t, "bob")
+	alice.shown(t, bob, false)
+	_, plain, err := alice.sends(t).Open(bob.app, bob.self, bob.seal, bob.secret)
+	if err != nil {
+		t.Fatal(err)
+	}
+	bob.shown(t, alice, true)
+	for i := range uint64(3 * offerBurst) {
+		offer := bytes.Replace(plain, []byte("o=- "), []byte("o=- "+strconv.FormatUint(i+1, 10)), 1)
+		h := protocol.EnvelopeHeader{App: bob.app, From: alice.self, To: bob.self, Sequence: i + 1, Kind: protocol.EnvelopeBody_KIND_OFFER}
+		bob.delivered(&protocol.Delivered{Envelope: alice.sealed(t, h, offer, bob)})
+	}
+	eventually(t, "bob has looked at all", func() bool {
+		bob.mu.Lock()
+		defer bob.mu.Unlock()
+		return len(bob.members[alice.self].inbox) == 0
+	})
+	answers := 0
+	for len(bob.socket.out) > 0 {
+		if h, _, err := bob.sends(t).Open(alice.app, alice.self, alice.seal, alice.secret); err == nil && h.Kind == protocol.EnvelopeBody_KIND_ANSWER {
+			answers++
+		}
+	}
+	if answers < offerBurst/2 || answers > offerBurst+2 {
+		t.Errorf("%d answers to %d offers, want about %d", answers, 3*offerBurst, offerBurst)
 	}
 }

@@ -3,6 +3,7 @@ package peer
 import (
 	"context"
 	"crypto/rand"
+	"io"
 	"net"
 	"net/http"
 	"sync"
@@ -61,7 +62,7 @@ func dial(ctx context.Context, u string) (*socket, error) {
 		NetDialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
 			c, err := new(net.Dialer).DialContext(ctx, network, addr)
 			if err == nil {
-				stop = context.AfterFunc(ctx, func() { c.Close() })
+				stop = closeWith(ctx, c)
 			}
 			return c, err
 		},
@@ -87,6 +88,23 @@ func dial(ctx context.Context, u string) (*socket, error) {
 	return s, nil
 }
 
+// closeWith closes c when ctx ends. What it returns ends that, waits for it,
+// and reports whether c is still open.
+func closeWith(ctx context.Context, c io.Closer) (stop func() bool) {
+	closed := make(chan struct{})
+	undo := context.AfterFunc(ctx, func() {
+		defer close(closed)
+		c.Close()
+	})
+	return sync.OnceValue(func() bool {
+		if undo() {
+			return true
+		}
+		<-closed
+		return false
+	})
+}
+
 // login logs in and joins, in one flight.
 func (r *Room) login(ctx context.Context, s *socket) error {
 	ctx, cancel := context.WithTimeout(ctx, stepWithin)
@@ -97,7 +115,7 @@ func (r *Room) login(ctx context.Context, s *socket) error {
 	}
 	nonce := make([]byte, protocol.LoginNonce)
 	rand.Read(nonce)
-	stop := context.AfterFunc(ctx, func() { s.ws.Close() })
+	stop := closeWith(ctx, s.ws)
 	defer stop()
 	for _, m := range []*protocol.ToNode{
 		{Ref: refLogin, Body: &protocol.ToNode_Login{Login: protocol.SignLogin(r.key, s.challenge, nonce, s.url)}},
@@ -173,7 +191,7 @@ func (s *socket) send(m *protocol.ToNode) {
 
 // serve reads and writes until the connection ends or the room is left.
 func (r *Room) serve(s *socket) {
-	stop := context.AfterFunc(r.wire, func() { s.ws.Close() })
+	stop := closeWith(r.wire, s.ws)
 	defer stop()
 	r.mu.Lock()
 	r.socket = s
