@@ -262,3 +262,29 @@ func (c *client) leave(n *node.Node) {
 	c.ws.Close()
 	eventually(c.t, func() bool { return n.Stats().Clients.Clients < before }, "the node has not noticed that a client went")
 }
+
+// Without a DHT a node that is told of one other still meets all that this one
+// knows, whoever came first.
+func TestOneContactIsEnough(t *testing.T) {
+	hub := startNode(t, node.Config{})
+	contact := []string{"http://" + hub.Addr().String()}
+	nodes := []*node.Node{startNode(t, node.Config{Peers: contact})}
+	a := dial(t, nodes[0], "/")
+	a.send(announce(hash("room"), peer("alice"), offers(offer("o1", "sdp"))))
+	a.next()
+	for i := range 3 {
+		nodes = append(nodes, startNode(t, node.Config{Peers: contact}))
+		c := dial(t, nodes[len(nodes)-1], "/")
+		eventually(t, func() bool {
+			c.send(announce(hash("room"), peer(fmt.Sprint("late", i))))
+			for {
+				if m := c.next(); strings.Contains(m, `"interval":`) {
+					return m == reply(hash("room"), 40, 0, i+2)
+				}
+			}
+		}, "node %d does not count all %d", i+1, i+2)
+	}
+	if hub.Stats().Relay.Apps != 0 {
+		t.Error("the hub serves the app, and this test shows nothing")
+	}
+}

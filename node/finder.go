@@ -286,7 +286,7 @@ func (f *fixedFinder) own() *protocol.Record {
 }
 
 // Check implements relay.Finder. A node that is not there shows when it is
-// dialled.
+// dialled. There is no DHT to say what it serves, so it is told of for all apps.
 func (f *fixedFinder) Check(records []*protocol.SignedRecord, found func(*protocol.Record)) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -297,10 +297,21 @@ func (f *fixedFinder) Check(records []*protocol.SignedRecord, found func(*protoc
 		for _, s := range records {
 			if rec, err := s.Verify(protocol.NodeID{}, time.Now()); err == nil && rec.Node != f.self {
 				found(rec)
+				f.learn(rec)
 			}
 		}
 	})
 	f.signal()
+}
+
+// learn keeps the record of a node that another one told of.
+func (f *fixedFinder) learn(rec *protocol.Record) {
+	f.mu.Lock()
+	full := len(f.records) >= maxPeers && f.records[rec.Node.String()] == nil
+	f.mu.Unlock()
+	if !full {
+		f.found(rec.Node.String(), rec)
+	}
 }
 
 func (f *fixedFinder) known() int {

@@ -1577,7 +1577,8 @@ func (x *Fail) GetOffers() [][]byte {
 }
 
 // Nodes hands over records of nodes that serve the app and are linked to the
-// sender now. They are hints: each is checked before it is dialled.
+// sender now; for app 0, to a node that is linked for the first time, of any
+// that are linked. They are hints: each is checked before it is dialled.
 type Nodes struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	App           uint32                 `protobuf:"varint,1,opt,name=app,proto3" json:"app,omitempty"`        // 0: of the mesh

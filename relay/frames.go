@@ -13,7 +13,10 @@ import (
 func (r *Relay) handle(l *link, w *wire, f *protocol.Frame) error {
 	switch b := f.Body.(type) {
 	case *protocol.Frame_Resume:
-		return l.resume(w, b.Resume)
+		if err := l.resume(w, b.Resume); err != nil {
+			return err
+		}
+		r.introduceMesh(l)
 	case *protocol.Frame_Interest:
 		return r.onInterest(l, w, b.Interest)
 	case *protocol.Frame_Swarm:

@@ -24,14 +24,15 @@ type link struct {
 	epoch uint64
 	salt  uint64 // tells offers sent over it from those sent elsewhere
 
-	mu        sync.Mutex
-	w         *wire // nil while down
-	remotes   map[uint32]*remote
-	published map[uint32]uint64 // publishes sent, by swarm number; outlives the remotes
-	record    *protocol.Record
-	url       string       // where a dial of ours succeeded
-	chosen    bool         // dialled by us
-	subnet    netip.Prefix // of the other end
+	mu         sync.Mutex
+	w          *wire // nil while down
+	remotes    map[uint32]*remote
+	published  map[uint32]uint64 // publishes sent, by swarm number; outlives the remotes
+	record     *protocol.Record
+	introduced bool         // to the others of the mesh
+	url        string       // where a dial of ours succeeded
+	chosen     bool         // dialled by us
+	subnet     netip.Prefix // of the other end
 
 	out        []outgoing // sequenced, oldest first
 	room       []outgoing // the array that out is in, empty
@@ -368,7 +369,7 @@ func (l *link) startAnew(since instant) {
 	}
 	l.mu.Lock()
 	clear(l.published)
-	l.remembered = false
+	l.remembered, l.introduced = false, false
 	l.mu.Unlock()
 	due := since.add(protocol.GiveUpPresence)
 	for _, rem := range l.shared() {

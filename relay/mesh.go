@@ -377,6 +377,47 @@ func (r *Relay) introduceNodes(s *swarm, rem *remote) {
 	}
 }
 
+// tellMost is how many links a node has when it stops to tell all of them of a
+// new one. In a larger mesh there is a DHT to ask.
+const tellMost = 2 * protocol.MaxNodesRecords
+
+// introduceMesh hands a node that is linked for the first time the records of
+// some others, whatever their apps, and them its own: so those who know of one
+// node know of all, also without a DHT.
+func (r *Relay) introduceMesh(l *link) {
+	r.mu.Lock()
+	links := r.allLinks() // in the order of a map
+	r.mu.Unlock()
+	l.mu.Lock()
+	own, met := l.record, l.introduced
+	l.introduced = true
+	l.mu.Unlock()
+	if met {
+		return
+	}
+	f := new(protocol.Nodes)
+	for _, other := range links {
+		if other == l {
+			continue
+		}
+		other.mu.Lock()
+		if other.w != nil && other.w.resumed {
+			if other.record != nil && len(f.Records) < protocol.MaxNodesRecords {
+				f.Records = append(f.Records, other.record.Signed)
+			}
+			if own != nil && len(links) <= tellMost {
+				other.w.looseFrame(nodesFrame(0, own.Signed))
+			}
+		}
+		other.mu.Unlock()
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(f.Records) > 0 && l.w != nil {
+		l.w.looseFrame(&protocol.Frame{Body: &protocol.Frame_Nodes{Nodes: f}})
+	}
+}
+
 func nodesFrame(app uint32, records ...*protocol.SignedRecord) *protocol.Frame {
 	return &protocol.Frame{Body: &protocol.Frame_Nodes{Nodes: &protocol.Nodes{App: app, Records: records}}}
 }

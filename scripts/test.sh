@@ -67,7 +67,7 @@ go build -o "$scratch/gotest" ./scripts/gotest || exit 1
 mapfile -t unit < <(go list ./... | grep -v -e /testnet -e /cmd/)
 mapfile -t whole < <(go list ./... | grep -e /testnet -e /cmd/)
 # Where goroutines of several connections meet; `make race` does all.
-mapfile -t races < <(go list ./... | grep -E '/(relay|node|dhtstore)(/|$)')
+mapfile -t races < <(go list ./... | grep -E '/(relay|node|dhtstore|peer)(/|$)')
 
 suite "unit tests" "" gotest -timeout 20m "${unit[@]}"
 suite "race detector" "gcc" gotest -race -timeout 20m "${races[@]}"
