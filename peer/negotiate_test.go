@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -20,6 +21,7 @@ type wired struct {
 
 	mu   sync.Mutex
 	lose func(h *protocol.EnvelopeHeader) bool
+	hold func(h *protocol.EnvelopeHeader)   // returns when it may go on; nil: at once
 	sent map[protocol.EnvelopeBody_Kind]int // of both
 }
 
@@ -65,6 +67,9 @@ func (w *wired) carry(b []byte, to *Room) {
 	lost := w.lose != nil && w.lose(h)
 	w.sent[h.Kind]++
 	w.mu.Unlock()
+	if w.hold != nil {
+		w.hold(h)
+	}
 	if !lost {
 		to.delivered(&protocol.Delivered{Envelope: m.GetSend().GetEnvelope()})
 	}
@@ -92,14 +97,48 @@ func (w *wired) count(k protocol.EnvelopeBody_Kind) int {
 	return w.sent[k]
 }
 
-// TestOffersCross: each thinks that it was there before the other.
+// until waits, but not for ever, so that a room can be left.
+func until(c <-chan struct{}) {
+	select {
+	case <-c:
+	case <-time.After(patience):
+	}
+}
+
+// TestOffersCross: each thinks that it was there before the other, and no
+// offer arrives before both have been made.
 func TestOffersCross(t *testing.T) {
 	w := wire(t, nil)
+	crossed, offers := make(chan struct{}), new(atomic.Int64)
+	w.hold = func(h *protocol.EnvelopeHeader) {
+		if h.Kind == protocol.EnvelopeBody_KIND_OFFER && offers.Add(1) == 2 {
+			close(crossed)
+		}
+		until(crossed)
+	}
 	if d := w.meet(t, false, false); d > signalWithin {
 		t.Errorf("it took %v: only a second try has led anywhere", d)
 	}
 	if n := w.count(protocol.EnvelopeBody_KIND_ANSWER); n != 1 {
 		t.Errorf("%d answers, want that to the lower one's offer", n)
+	}
+}
+
+// TestLateAnswer: the answer to an offer comes after the next offer was made.
+func TestLateAnswer(t *testing.T) {
+	t.Parallel()
+	w := wire(t, nil)
+	again, offers := make(chan struct{}), new(atomic.Int64)
+	w.hold = func(h *protocol.EnvelopeHeader) {
+		if h.Kind == protocol.EnvelopeBody_KIND_OFFER && offers.Add(1) == 2 {
+			close(again)
+		}
+		if h.Kind == protocol.EnvelopeBody_KIND_ANSWER {
+			until(again)
+		}
+	}
+	if d := w.meet(t, false, true); d < signalWithin || d > 2*signalWithin {
+		t.Errorf("it took %v, want one more offer", d)
 	}
 }
 
