@@ -3453,6 +3453,7 @@ type Offers_Offer struct {
 	Id            []byte                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`           // offer id, at most 64 bytes
 	Payload       []byte                 `protobuf:"bytes,2,opt,name=payload,proto3" json:"payload,omitempty"` // opaque
 	To            []byte                 `protobuf:"bytes,3,opt,name=to,proto3" json:"to,omitempty"`           // Swarm.Member.id; empty: any member
+	After         bool                   `protobuf:"varint,4,opt,name=after,proto3" json:"after,omitempty"`    // its maker has an offer of the member it is for, not answered yet: that one goes first
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3506,6 +3507,13 @@ func (x *Offers_Offer) GetTo() []byte {
 		return x.To
 	}
 	return nil
+}
+
+func (x *Offers_Offer) GetAfter() bool {
+	if x != nil {
+		return x.After
+	}
+	return false
 }
 
 type Presence_Join struct {
@@ -3675,17 +3683,18 @@ const file_protocol_peerserver_proto_rawDesc = "" +
 	"\x06Member\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\fR\x02id\x12\x10\n" +
 	"\x03age\x18\x02 \x01(\rR\x03age\x12\x16\n" +
-	"\x06seeder\x18\x03 \x01(\bR\x06seeder\"\xcc\x01\n" +
+	"\x06seeder\x18\x03 \x01(\bR\x06seeder\"\xe2\x01\n" +
 	"\x06Offers\x12\x10\n" +
 	"\x03app\x18\x01 \x01(\rR\x03app\x12\x12\n" +
 	"\x04from\x18\x02 \x01(\fR\x04from\x12\x10\n" +
 	"\x03age\x18\x03 \x01(\rR\x03age\x12\x12\n" +
 	"\x04held\x18\x04 \x01(\bR\x04held\x123\n" +
-	"\x06offers\x18\x05 \x03(\v2\x1b.peerserver.v1.Offers.OfferR\x06offers\x1aA\n" +
+	"\x06offers\x18\x05 \x03(\v2\x1b.peerserver.v1.Offers.OfferR\x06offers\x1aW\n" +
 	"\x05Offer\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\fR\x02id\x12\x18\n" +
 	"\apayload\x18\x02 \x01(\fR\apayload\x12\x0e\n" +
-	"\x02to\x18\x03 \x01(\fR\x02to\"\xfd\x01\n" +
+	"\x02to\x18\x03 \x01(\fR\x02to\x12\x14\n" +
+	"\x05after\x18\x04 \x01(\bR\x05after\"\xfd\x01\n" +
 	"\x06Signal\x12\x10\n" +
 	"\x03app\x18\x01 \x01(\rR\x03app\x12\x0e\n" +
 	"\x02to\x18\x02 \x01(\fR\x02to\x12\x12\n" +

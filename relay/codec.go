@@ -75,7 +75,11 @@ func beginFrame(kind protowire.Number, n int) []byte {
 }
 
 func sizeOffer(o *protocol.Offers_Offer) int {
-	return sizeBytesField(len(o.Id)) + sizeBytesField(len(o.Payload)) + sizeBytesField(len(o.To))
+	n := sizeBytesField(len(o.Id)) + sizeBytesField(len(o.Payload)) + sizeBytesField(len(o.To))
+	if o.After {
+		n += sizeNumberField(1)
+	}
+	return n
 }
 
 // encodeOffers is a Frame with f, without its sequence.
@@ -99,6 +103,9 @@ func encodeOffers(f *protocol.Offers) []byte {
 		b = appendBytesField(b, 1, o.Id)
 		b = appendBytesField(b, 2, o.Payload)
 		b = appendBytesField(b, 3, o.To)
+		if o.After {
+			b = appendNumberField(b, 4, 1)
+		}
 	}
 	return b
 }
@@ -265,8 +272,10 @@ func (r *packetReader) readOffers(b []byte) error {
 		case n == 5 && raw != nil:
 			o := r.newOffer()
 			f.Offers = append(f.Offers, o)
-			return fields(raw, func(n protowire.Number, _ uint64, raw []byte) error {
+			return fields(raw, func(n protowire.Number, v uint64, raw []byte) error {
 				switch {
+				case n == 4 && raw == nil:
+					o.After = v != 0
 				case raw == nil:
 				case n == 1:
 					o.Id = raw
@@ -287,7 +296,7 @@ func (r *packetReader) newOffer() *protocol.Offers_Offer {
 	if o == nil {
 		return new(protocol.Offers_Offer)
 	}
-	o.Id, o.Payload, o.To = nil, nil, nil
+	o.Id, o.Payload, o.To, o.After = nil, nil, nil, false
 	return o
 }
 

@@ -12,7 +12,7 @@ import (
 func TestEncodeByHand(t *testing.T) {
 	long := make([]byte, 50_000)
 	offers := &protocol.Offers{App: 300, From: []byte("from"), Age: 70_000, Held: true, Offers: []*protocol.Offers_Offer{
-		{Id: []byte("1"), Payload: []byte("sdp"), To: []byte("12345678")}, {Id: []byte("2"), Payload: long}, {},
+		{Id: []byte("1"), Payload: []byte("sdp"), To: []byte("12345678"), After: true}, {Id: []byte("2"), Payload: long}, {},
 	}}
 	for _, f := range []*protocol.Offers{offers, {}, {App: 1, From: []byte("x")}} {
 		want := &protocol.Frame{Body: &protocol.Frame_Offers{Offers: f}}
@@ -37,7 +37,7 @@ func TestEncodeByHand(t *testing.T) {
 func FuzzDecodeByHand(f *testing.F) {
 	for _, p := range []*protocol.Packet{
 		{Ack: 9, Frames: []*protocol.Frame{{Seq: 3, Body: &protocol.Frame_Offers{Offers: &protocol.Offers{
-			App: 1, From: []byte("x"), Age: 3, Held: true, Offers: []*protocol.Offers_Offer{{Id: []byte("i"), Payload: []byte("p"), To: []byte("t")}, {}},
+			App: 1, From: []byte("x"), Age: 3, Held: true, Offers: []*protocol.Offers_Offer{{Id: []byte("i"), Payload: []byte("p"), To: []byte("t"), After: true}, {}},
 		}}}}},
 		{Frames: []*protocol.Frame{{Seq: 300, Body: &protocol.Frame_Signal{Signal: &protocol.Signal{
 			App: 1, To: []byte("x"), From: []byte("f"), Ref: []byte("r"), Kind: 1, Payload: []byte("p"),

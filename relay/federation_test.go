@@ -158,6 +158,51 @@ func TestTurnOfALateComer(t *testing.T) {
 	}
 }
 
+// TestFirstOfferGoesFirst: whoever has an offer of another and then makes it
+// one, waits with it until that is answered, also with the lower id; where the
+// two cross on a link the lower id goes first.
+func TestFirstOfferGoesFirst(t *testing.T) {
+	for _, second := range []int{0, 1} {
+		for _, answered := range []bool{true, false} {
+			t.Run(fmt.Sprintf("second on node %d, answered %v", second, answered), func(t *testing.T) {
+				play(t, 2, func(sc *scene) {
+					sc.net.setDelay(10 * time.Millisecond)
+					sc.meet(sc.nodes...)
+					low, high := sc.nodes[0].join("aaa"), sc.nodes[second].join("bbb")
+					sc.wait(time.Second)
+					low.announce(0)
+					high.announce(5)
+					sc.wait(15 * time.Millisecond)
+					if n := len(low.of(KindOffer, high.id)); n != 1 {
+						t.Fatalf("the lower got %d offers, want 1 at once", n)
+					}
+					low.announce(5)
+					sc.wait(15 * time.Millisecond)
+					if n := len(high.of(KindOffer, low.id)); n != 0 {
+						t.Fatalf("the higher got %d offers of one that has its own", n)
+					}
+					if answered {
+						low.answer(low.of(KindOffer, high.id)[0])
+						sc.wait(15 * time.Millisecond)
+						if n := len(high.of(KindAnswer, low.id)); n != 1 {
+							t.Errorf("the higher got %d answers", n)
+						}
+					} else {
+						sc.wait(protocol.OfferTurn - 100*time.Millisecond)
+						if n := len(high.of(KindOffer, low.id)); n != 0 {
+							t.Errorf("the higher got %d offers before the lower's turn", n)
+						}
+						sc.wait(300 * time.Millisecond)
+					}
+					if n := len(high.of(KindOffer, low.id)); n != 1 {
+						t.Errorf("the higher got %d offers in the end, want 1", n)
+					}
+				})
+			})
+		}
+	}
+}
+
 // TestIntervalIsUnderHold is what makes late comers meet clients that announce
 // at the interval.
 func TestIntervalIsUnderHold(t *testing.T) {

@@ -159,7 +159,7 @@ func (s *swarm) take(sc *scratch, l *link, f *protocol.Offers, o *protocol.Offer
 		return true // taken, and dropped: it was for this member only
 	}
 	sc.picked = append(sc.picked, int(t.at))
-	return s.handOffer(sc, waiting{to: t, from: string(f.From), id: o.Id, payload: o.Payload, held: f.Held, named: f.Held || len(o.To) > 0, l: l}, now)
+	return s.handOffer(sc, waiting{to: t, from: string(f.From), id: o.Id, payload: o.Payload, held: f.Held, named: f.Held || len(o.To) > 0, after: o.After, l: l}, now)
 }
 
 // anyBut picks a random taker that is not in sc.picked and has another id.

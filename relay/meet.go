@@ -68,19 +68,22 @@ func (s *swarm) introduce(sc *scratch, h *Member, t *target, limit int, now inst
 		}
 		s.r.totals.held.Add(1)
 		h.ask(t.hash, now)
-		s.handOffer(sc, waiting{to: t.m, from: h.id, fromHash: h.hash, id: best.id, payload: best.payload, held: true, named: true}, now)
+		s.handOffer(sc, waiting{
+			to: t.m, from: h.id, fromHash: h.hash, id: best.id, payload: best.payload, held: true, named: true,
+			after: turnOf(h.given, t.hash, now) > 0,
+		}, now)
 	} else {
 		h.ask(t.hash, now)
 		s.r.totals.held.Add(1)
-		s.sendHeld(t.rem, h, best, t.hash.Bytes(), now)
+		s.sendHeld(t.rem, h, best, t.hash.Bytes(), turnOf(h.given, t.hash, now) > 0, now)
 	}
 	best.had = append(best.had, t.hash)
 }
 
-func (s *swarm) sendHeld(rem *remote, h *Member, o *heldOffer, to []byte, now instant) {
+func (s *swarm) sendHeld(rem *remote, h *Member, o *heldOffer, to []byte, after bool, now instant) {
 	s.sendOffers(rem, h, &protocol.Offers{
 		From: []byte(h.id), Age: millis(now - o.at), Held: true,
-		Offers: []*protocol.Offers_Offer{{Id: o.id, Payload: o.payload, To: to}},
+		Offers: []*protocol.Offers_Offer{{Id: o.id, Payload: o.payload, To: to, After: after}},
 	}, false)
 }
 
@@ -99,7 +102,7 @@ func (s *swarm) meetUnnamed(rem *remote, now instant) {
 		o := &h.holding.offers[len(h.holding.offers)-1]
 		if o.unnamed == nil && len(o.had) == 0 {
 			o.unnamed = rem.l
-			s.sendHeld(rem, h, o, nil, now)
+			s.sendHeld(rem, h, o, nil, false, now)
 		}
 	}
 }

@@ -314,14 +314,15 @@ func (s *swarm) give(sc *scratch, m *Member, o Offer, t *target) {
 	m.note(o.ID, t.hash)
 	m.ask(t.hash, now)
 	sc.given = append(sc.given, t.hash)
+	after := turnOf(m.given, t.hash, now) > 0
 	if t.m != nil {
-		s.handOffer(sc, waiting{to: t.m, from: m.id, fromHash: m.hash, id: o.ID, payload: o.Payload, named: true}, now)
+		s.handOffer(sc, waiting{to: t.m, from: m.id, fromHash: m.hash, id: o.ID, payload: o.Payload, named: true, after: after}, now)
 		return
 	}
-	sc.add(t.rem, o, t.hash.Bytes())
+	sc.add(t.rem, o, t.hash.Bytes()).After = after
 }
 
-func (sc *scratch) add(rem *remote, o Offer, to []byte) {
+func (sc *scratch) add(rem *remote, o Offer, to []byte) *protocol.Offers_Offer {
 	f := sc.frames[rem]
 	if f == nil {
 		if f = pop(&sc.empty); f == nil {
@@ -335,6 +336,7 @@ func (sc *scratch) add(rem *remote, o Offer, to []byte) {
 	}
 	e.Id, e.Payload, e.To = o.ID, o.Payload, to
 	f.Offers = append(f.Offers, e)
+	return e
 }
 
 // pop takes a spare one, nil when there is none.
@@ -355,7 +357,7 @@ func (s *swarm) flushOffers(sc *scratch, m *Member) {
 		f.From = append(f.From[:0], m.id...)
 		s.sendOffers(rem, m, f, sc.again)
 		for _, e := range list {
-			e.Id, e.Payload, e.To = nil, nil, nil
+			e.Id, e.Payload, e.To, e.After = nil, nil, nil, false
 		}
 		sc.entries = append(sc.entries, list...)
 		f.Offers = list[:0]

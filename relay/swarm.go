@@ -65,7 +65,8 @@ type Member struct {
 	met      bool // was introduced to the others
 	holding  *holding
 	received held10
-	asked    []asked  // in small swarms, for a moment
+	asked    []asked  // in small swarms, for a moment: whom it made an offer,
+	given    []asked  // and who made it one
 	had      []uint64 // in small swarms, the last offers given to it
 }
 
@@ -192,7 +193,8 @@ func (s *swarm) join(m *Member) bool {
 		}
 		s.remove(old)
 		old.sink.Deliver(&Event{Kind: KindReplaced})
-		m.met, m.holding, m.received, m.asked, m.had = old.met, old.holding, old.received, old.asked, old.had
+		m.met, m.holding, m.received, m.had = old.met, old.holding, old.received, old.had
+		m.asked, m.given = old.asked, old.given
 	}
 	s.emptyAt = -1
 	s.insert(m)

@@ -11,12 +11,14 @@ import (
 // protocol.OfferTurn at most. Two that cross would end both connections in
 // webtorrent: each side keeps the one it answered and drops the one it offered.
 // That it is the lower id is for Trystero, where the peer with the lower id
-// ignores offers while its own are out.
+// ignores offers while its own are out. Who has an offer and then makes one
+// waits too, with any id.
 
 // maxWaiting bounds the offers that wait in one swarm; further ones do not.
 const maxWaiting = 256
 
-// asked is a member that was given an offer of ours and has not answered.
+// asked is a member that was given an offer of ours, or who gave us one, and
+// there was no answer yet.
 type asked struct {
 	hash protocol.MemberHash
 	at   instant
@@ -30,6 +32,7 @@ type waiting struct {
 	id, payload []byte
 	held        bool
 	named       bool  // the giver knows whom it is for: the swarm is small
+	after       bool  // who made it has one of the other, not answered yet
 	l           *link // where its answer goes, nil: a member here
 	due         instant
 }
@@ -49,22 +52,38 @@ func (m *Member) hadBefore(key uint64) bool {
 }
 
 // ask notes that an offer of m was given to h.
-func (m *Member) ask(h protocol.MemberHash, now instant) {
-	m.asked = slices.DeleteFunc(m.asked, func(a asked) bool { return a.hash == h || now-a.at >= ns(protocol.OfferTurn) })
-	if len(m.asked) < protocol.SmallSwarm {
-		m.asked = append(m.asked, asked{h, now})
+func (m *Member) ask(h protocol.MemberHash, now instant) { m.asked = note(m.asked, h, now) }
+
+// note adds h to a list of those of the last moment.
+func note(list []asked, h protocol.MemberHash, now instant) []asked {
+	list = slices.DeleteFunc(list, func(a asked) bool { return a.hash == h || now-a.at >= ns(protocol.OfferTurn) })
+	if len(list) < protocol.SmallSwarm {
+		list = append(list, asked{h, now})
 	}
+	return list
 }
 
-// waitsFor is when it is the turn of what h offers to m, who has offered
-// something to it: 0 for now.
-func (m *Member) waitsFor(h protocol.MemberHash, now instant) instant {
-	for _, a := range m.asked {
+func without(list []asked, h protocol.MemberHash) []asked {
+	return slices.DeleteFunc(list, func(a asked) bool { return a.hash == h })
+}
+
+// turnOf is when the turn that h has in a list is over, 0 when it has none.
+func turnOf(list []asked, h protocol.MemberHash, now instant) instant {
+	for _, a := range list {
 		if due := a.at.add(protocol.OfferTurn); a.hash == h && due > now {
 			return due
 		}
 	}
 	return 0
+}
+
+// waitsFor is when it is the turn of an offer to a member who has made one
+// itself: 0 for now.
+func (w *waiting) waitsFor(now instant) instant {
+	if w.from < w.to.id && !w.after {
+		return 0 // they crossed, or this one was first
+	}
+	return turnOf(w.to.asked, w.fromHash, now)
 }
 
 // handOffer gives an offer to a member of a small swarm here, now or in its
@@ -73,14 +92,14 @@ func (s *swarm) handOffer(sc *scratch, w waiting, now instant) bool {
 	if w.named && w.to.hadBefore(s.offerKeyString(w.from, w.id)) && w.held {
 		return true
 	}
-	if w.from > w.to.id && len(s.waiting) < maxWaiting && (len(w.to.asked) > 0 || w.to.holds()) {
-		if w.fromHash == 0 {
-			w.fromHash = s.app.MemberHash(w.from)
-		}
-		if w.to.waitsFor(w.fromHash, now) == 0 {
+	if w.fromHash == 0 && (w.named || len(w.to.asked) > 0 || w.to.holds()) {
+		w.fromHash = s.app.MemberHash(w.from)
+	}
+	if len(s.waiting) < maxWaiting && (len(w.to.asked) > 0 || w.to.holds()) {
+		if w.from > w.to.id && w.waitsFor(now) == 0 {
 			s.goFirst(sc, &w, now)
 		}
-		if w.due = w.to.waitsFor(w.fromHash, now); w.due > 0 {
+		if w.due = w.waitsFor(now); w.due > 0 {
 			w.id, w.payload = slices.Clone(w.id), slices.Clone(w.payload)
 			s.waiting = append(s.waiting, w)
 			if len(s.waiting) == 1 {
@@ -120,6 +139,9 @@ func (s *swarm) handNow(sc *scratch, w *waiting, now instant) bool {
 	} else {
 		s.here.place(1)
 	}
+	if w.fromHash != 0 {
+		w.to.given = note(w.to.given, w.fromHash, now)
+	}
 	return s.deliver(sc, w.to, Event{Kind: KindOffer, Foreign: w.l != nil, From: w.from, Ref: w.id, Payload: w.payload})
 }
 
@@ -127,11 +149,11 @@ func (s *swarm) handNow(sc *scratch, w *waiting, now instant) bool {
 // what waits for its turn between them is not needed, if it was held, or comes
 // now.
 func (s *swarm) settled(m *Member, other string, now instant) {
-	if len(m.asked) == 0 && len(s.waiting) == 0 {
+	if len(m.asked) == 0 && len(m.given) == 0 && len(s.waiting) == 0 {
 		return
 	}
 	h := s.app.MemberHash(other)
-	m.asked = slices.DeleteFunc(m.asked, func(a asked) bool { return a.hash == h })
+	m.asked, m.given = without(m.asked, h), without(m.given, h)
 	s.release(func(w *waiting) bool { return w.to == m && w.from == other }, true, now)
 }
 
