@@ -122,7 +122,7 @@ func (r *Room) run(s *socket) {
 		for s = nil; s == nil && r.pause(wait); wait = min(max(2*wait, backoffMin), backoffMax) {
 			var err error
 			if s, err = r.enter(r.work); err != nil {
-				r.log.Debug("no node lets in", "error", err)
+				r.log.Debug("no node lets in") // the error has addresses
 			}
 		}
 	}

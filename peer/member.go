@@ -19,22 +19,22 @@ const (
 // connection to it, or one is being made.
 type member struct {
 	// Static.
-	r      *Room
-	id     protocol.Member
-	lower  bool // this side's offer stands when two cross, and it tries first when nothing comes
-	inbox  chan note
-	events chan event
+	r     *Room
+	id    protocol.Member
+	lower bool // this side's offer stands when two cross, and it tries first when nothing comes
 
 	// Guarded by r.mu.
 	presence *protocol.PeerPresence // the newest
 	shown    bool                   // the node says that it is there
 	epoch    int                    // in which that was
 	running  bool                   // there is a goroutine
+	inbox    chan note              // nil while there is none
 	hopeless bool                   // it did not connect in many tries
 	window   protocol.Window
 
 	// Owned by the goroutine, of which there is one at a time.
 	sequence uint64 // of the last signal to it
+	events   chan event
 	a        *attempt
 	tries    int
 	served   time.Time   // when the offers that it has made would all be forgotten
@@ -79,15 +79,7 @@ const (
 )
 
 func newMember(r *Room, id protocol.Member) *member {
-	m := &member{
-		r: r, id: id, lower: bytes.Compare(r.self.Bytes(), id.Bytes()) < 0,
-		inbox: make(chan note, maxNotes), events: make(chan event, maxNotes),
-		due: time.NewTimer(time.Hour), flush: time.NewTimer(time.Hour), turn: time.NewTimer(time.Hour),
-	}
-	m.turn.Stop()
-	m.due.Stop()
-	m.flush.Stop()
-	return m
+	return &member{r: r, id: id, lower: bytes.Compare(r.self.Bytes(), id.Bytes()) < 0}
 }
 
 // post tells the goroutine, and starts it if it has to.
@@ -115,10 +107,16 @@ func (m *member) queue(n note) {
 	}
 }
 
-func (m *member) run() {
+func (m *member) run(inbox <-chan note) {
+	m.events = make(chan event, maxNotes)
+	for _, t := range []**time.Timer{&m.due, &m.flush, &m.turn} {
+		*t = time.NewTimer(time.Hour)
+		(*t).Stop()
+		defer (*t).Stop()
+	}
 	for {
 		select {
-		case n := <-m.inbox:
+		case n := <-inbox:
 			m.told(n)
 		case e := <-m.events:
 			if e.a == m.a {

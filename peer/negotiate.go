@@ -37,6 +37,7 @@ type attempt struct {
 	pc   *webrtc.PeerConnection
 	peer *Peer
 	done chan struct{} // closed before the connection is
+	tell chan<- event
 
 	// Owned by the member's goroutine.
 	offer   uint64 // sequence of our offer, 0: the other side made it
@@ -52,7 +53,7 @@ func (m *member) attempt() (*attempt, error) {
 	if err != nil {
 		return nil, err
 	}
-	a := &attempt{m: m, pc: pc, done: make(chan struct{})}
+	a := &attempt{m: m, pc: pc, done: make(chan struct{}), tell: m.events}
 	yes, zero := true, uint16(0)
 	dc, err := pc.CreateDataChannel(mainLabel, &webrtc.DataChannelInit{Negotiated: &yes, ID: &zero})
 	if err != nil {
@@ -83,7 +84,7 @@ func (m *member) attempt() (*attempt, error) {
 func (a *attempt) post(e event) {
 	e.a = a
 	select {
-	case a.m.events <- e:
+	case a.tell <- e:
 	case <-a.done:
 	}
 }
@@ -101,7 +102,7 @@ func (m *member) drop() {
 	close(a.done)
 	a.peer.end()
 	if err := a.pc.GracefulClose(); err != nil {
-		m.r.log.Debug("a connection does not close", "error", err)
+		m.r.log.Debug("a connection does not close", "peer", m.id.Peer.Short())
 	}
 	if f := m.r.opts.OnLeave; f != nil && a.open {
 		f(a.peer)
@@ -144,7 +145,7 @@ func (m *member) failed(err error) {
 	if err == nil {
 		return
 	}
-	m.r.log.Debug("a negotiation fails", "peer", m.id.Peer.Short(), "error", err)
+	m.r.log.Debug("a negotiation fails", "peer", m.id.Peer.Short()) // the error may have addresses
 	m.drop()
 	m.expect(m.patience())
 }

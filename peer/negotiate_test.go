@@ -2,6 +2,7 @@ package peer
 
 import (
 	"bytes"
+	"encoding/binary"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -215,17 +216,54 @@ func TestAppAddsTracks(t *testing.T) {
 	}
 }
 
-// TestBounds: no more connections are made than asked for.
+// TestBounds: no more connections are made than asked for, and a place that
+// gets free is given to somebody else.
 func TestBounds(t *testing.T) {
 	r := lone(t, "r")
 	r.opts.MaxPeers = 2
 	for range 5 {
 		r.shown(t, lone(t, "x"), false)
 	}
+	running := func() (n int, first *member) {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		for _, m := range r.members {
+			if m.running {
+				first = m
+			}
+		}
+		return r.running, first
+	}
+	n, m := running()
+	if n != 2 || len(r.members) != 5 {
+		t.Errorf("%d of %d members are connected to, want 2 of 5", n, len(r.members))
+	}
+	r.departed(&protocol.Departed{Member: m.id.Bytes()})
+	eventually(t, "another one is tried", func() bool {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		return !m.running && r.running == 2
+	})
+}
+
+// TestKnownAreBounded: nobody can fill the memory with members; those that have
+// departed make room.
+func TestKnownAreBounded(t *testing.T) {
+	r := lone(t, "r")
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.running != 2 || len(r.members) != 5 {
-		t.Errorf("%d of %d members are connected to, want 2 of 5", r.running, len(r.members))
+	var id protocol.Member
+	for i := range maxKnown + 10 {
+		binary.BigEndian.PutUint32(id.Peer[:], uint32(i))
+		if m := r.remember(id); (m != nil) != (i < maxKnown) {
+			t.Fatalf("member %d: %v", i, m)
+		} else if m != nil {
+			m.shown = true
+		}
+	}
+	r.members[protocol.Member{}].shown = false
+	if r.remember(id) == nil || len(r.members) != maxKnown {
+		t.Error("one that has departed makes no room")
 	}
 }
 

@@ -152,9 +152,10 @@ func (r *Room) start(m *member, own bool) bool {
 	if r.closed || r.running >= limit {
 		return false
 	}
-	m.running = true
+	m.running, m.inbox = true, make(chan note, maxNotes)
 	r.running++
-	r.working.Go(m.run)
+	inbox := m.inbox
+	r.working.Go(func() { m.run(inbox) })
 	return true
 }
 
@@ -166,7 +167,7 @@ func (r *Room) retire(m *member) bool {
 		r.mu.Unlock()
 		return false
 	}
-	m.running = false
+	m.running, m.inbox = false, nil
 	r.running--
 	var next *member
 	for _, o := range r.members {

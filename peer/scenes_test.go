@@ -205,6 +205,32 @@ func ours() []string {
 	})
 }
 
+// TestProcessDies: nobody says goodbye, and the connection just ends. It is
+// over, and is not made anew.
+func TestProcessDies(t *testing.T) {
+	nodes := testnet.Start(t, 2)
+	alice := join(t, "alice", Options{Nodes: []string{nodes.URL(0)}})
+	bob := join(t, "bob", Options{Nodes: []string{nodes.URL(1)}})
+	alice.sees("+bob")
+	bob.sees("+alice")
+	alice.stopWire()
+	eventually(t, "alice has no socket", func() bool {
+		alice.Room.mu.Lock()
+		defer alice.Room.mu.Unlock()
+		return alice.socket == nil
+	})
+	alice.stopWork()
+	bob.sees("-alice")
+	eventually(t, "bob is done with her", func() bool {
+		bob.Room.mu.Lock()
+		defer bob.Room.mu.Unlock()
+		return bob.running == 0
+	})
+	if want := []string{"+alice", "-alice"}; !slices.Equal(bob.list(), want) {
+		t.Errorf("bob saw %q, want %q", bob.list(), want)
+	}
+}
+
 // TestSlowReaderHearsAll: what was sent before a goodbye is heard, though it
 // comes after.
 func TestSlowReaderHearsAll(t *testing.T) {

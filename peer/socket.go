@@ -3,6 +3,7 @@ package peer
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"io"
 	"net"
 	"net/http"
@@ -206,7 +207,7 @@ func (r *Room) serve(s *socket) {
 	for {
 		m, err := s.readWithin(silentFor)
 		if err != nil {
-			r.log.Debug("the node is gone", "error", err)
+			r.log.Debug("the node is gone", "code", closeCode(err))
 			break
 		}
 		r.handle(s, m)
@@ -216,6 +217,15 @@ func (r *Room) serve(s *socket) {
 	r.mu.Unlock()
 	close(s.done)
 	<-ended
+}
+
+// closeCode is what a node closed with, 0 when it did not say. The error itself
+// has addresses, which are not for a log.
+func closeCode(err error) int {
+	if c, ok := errors.AsType[*websocket.CloseError](err); ok {
+		return c.Code
+	}
+	return 0
 }
 
 // writeAll writes what is queued, beats, and renews the presence in time.
