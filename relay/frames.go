@@ -155,7 +155,7 @@ func (s *swarm) take(sc *scratch, l *link, f *protocol.Offers, o *protocol.Offer
 	if t == nil || t.id == string(f.From) {
 		return false
 	}
-	if f.Held && !t.received.allow(now) {
+	if f.Held && !t.deals().received.allow(now) {
 		return true // taken, and dropped: it was for this member only
 	}
 	sc.picked = append(sc.picked, int(t.at))

@@ -63,19 +63,19 @@ func (s *swarm) introduce(sc *scratch, h *Member, t *target, limit int, now inst
 		return
 	}
 	if t.m != nil {
-		if !t.m.received.allow(now) {
+		if !t.m.deals().received.allow(now) {
 			return
 		}
 		s.r.totals.held.Add(1)
 		h.ask(t.hash, now)
 		s.handOffer(sc, waiting{
 			to: t.m, from: h.id, fromHash: h.hash, id: best.id, payload: best.payload, held: true, named: true,
-			after: turnOf(h.given, t.hash, now) > 0,
+			after: turnOf(h.dealt().given, t.hash, now) > 0,
 		}, now)
 	} else {
 		h.ask(t.hash, now)
 		s.r.totals.held.Add(1)
-		s.sendHeld(t.rem, h, best, t.hash.Bytes(), turnOf(h.given, t.hash, now) > 0, now)
+		s.sendHeld(t.rem, h, best, t.hash.Bytes(), turnOf(h.dealt().given, t.hash, now) > 0, now)
 	}
 	best.had = append(best.had, t.hash)
 }

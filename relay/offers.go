@@ -314,7 +314,7 @@ func (s *swarm) give(sc *scratch, m *Member, o Offer, t *target) {
 	m.note(o.ID, t.hash)
 	m.ask(t.hash, now)
 	sc.given = append(sc.given, t.hash)
-	after := turnOf(m.given, t.hash, now) > 0
+	after := turnOf(m.dealt().given, t.hash, now) > 0
 	if t.m != nil {
 		s.handOffer(sc, waiting{to: t.m, from: m.id, fromHash: m.hash, id: o.ID, payload: o.Payload, named: true, after: after}, now)
 		return

@@ -64,10 +64,7 @@ type Member struct {
 	flags    flags
 	met      bool // was introduced to the others
 	holding  *holding
-	received held10
-	asked    []asked  // in small swarms, for a moment: whom it made an offer,
-	given    []asked  // and who made it one
-	had      []uint64 // in small swarms, the last offers given to it
+	dealings *dealings
 }
 
 type flags uint8
@@ -193,8 +190,7 @@ func (s *swarm) join(m *Member) bool {
 		}
 		s.remove(old)
 		old.sink.Deliver(&Event{Kind: KindReplaced})
-		m.met, m.holding, m.received, m.had = old.met, old.holding, old.received, old.had
-		m.asked, m.given = old.asked, old.given
+		m.met, m.holding, m.dealings = old.met, old.holding, old.dealings
 	}
 	s.emptyAt = -1
 	s.insert(m)

@@ -24,6 +24,31 @@ type asked struct {
 	at   instant
 }
 
+// dealings are what a member of a small swarm has to do with the others, for a
+// moment.
+type dealings struct {
+	received held10
+	asked    []asked  // whom it made an offer,
+	given    []asked  // and who made it one
+	had      []uint64 // the last offers given to it
+}
+
+// deals are the member's dealings, to add to.
+func (m *Member) deals() *dealings {
+	if m.dealings == nil {
+		m.dealings = new(dealings)
+	}
+	return m.dealings
+}
+
+// dealt are the member's dealings, to look at.
+func (m *Member) dealt() *dealings {
+	if m.dealings == nil {
+		return &dealings{}
+	}
+	return m.dealings
+}
+
 // waiting is an offer whose turn has not come.
 type waiting struct {
 	to          *Member
@@ -41,18 +66,22 @@ type waiting struct {
 // given to it before: a node that does not know our members yet cannot know
 // which one had its first.
 func (m *Member) hadBefore(key uint64) bool {
-	if slices.Contains(m.had, key) {
+	d := m.deals()
+	if slices.Contains(d.had, key) {
 		return true
 	}
-	if len(m.had) >= 2*protocol.HeldPerReceiver {
-		m.had = slices.Delete(m.had, 0, 1)
+	if len(d.had) >= 2*protocol.HeldPerReceiver {
+		d.had = slices.Delete(d.had, 0, 1)
 	}
-	m.had = append(m.had, key)
+	d.had = append(d.had, key)
 	return false
 }
 
 // ask notes that an offer of m was given to h.
-func (m *Member) ask(h protocol.MemberHash, now instant) { m.asked = note(m.asked, h, now) }
+func (m *Member) ask(h protocol.MemberHash, now instant) {
+	d := m.deals()
+	d.asked = note(d.asked, h, now)
+}
 
 // note adds h to a list of those of the last moment.
 func note(list []asked, h protocol.MemberHash, now instant) []asked {
@@ -83,7 +112,7 @@ func (w *waiting) waitsFor(now instant) instant {
 	if w.from < w.to.id && !w.after {
 		return 0 // they crossed, or this one was first
 	}
-	return turnOf(w.to.asked, w.fromHash, now)
+	return turnOf(w.to.dealt().asked, w.fromHash, now)
 }
 
 // handOffer gives an offer to a member of a small swarm here, now or in its
@@ -92,10 +121,11 @@ func (s *swarm) handOffer(sc *scratch, w waiting, now instant) bool {
 	if w.named && w.to.hadBefore(s.offerKeyString(w.from, w.id)) && w.held {
 		return true
 	}
-	if w.fromHash == 0 && (w.named || len(w.to.asked) > 0 || w.to.holds()) {
+	known := len(w.to.dealt().asked) > 0 || w.to.holds()
+	if w.fromHash == 0 && (w.named || known) {
 		w.fromHash = s.app.MemberHash(w.from)
 	}
-	if len(s.waiting) < maxWaiting && (len(w.to.asked) > 0 || w.to.holds()) {
+	if known && len(s.waiting) < maxWaiting {
 		if w.from > w.to.id && w.waitsFor(now) == 0 {
 			s.goFirst(sc, &w, now)
 		}
@@ -140,7 +170,8 @@ func (s *swarm) handNow(sc *scratch, w *waiting, now instant) bool {
 		s.here.place(1)
 	}
 	if w.fromHash != 0 {
-		w.to.given = note(w.to.given, w.fromHash, now)
+		d := w.to.deals()
+		d.given = note(d.given, w.fromHash, now)
 	}
 	return s.deliver(sc, w.to, Event{Kind: KindOffer, Foreign: w.l != nil, From: w.from, Ref: w.id, Payload: w.payload})
 }
@@ -149,11 +180,12 @@ func (s *swarm) handNow(sc *scratch, w *waiting, now instant) bool {
 // what waits for its turn between them is not needed, if it was held, or comes
 // now.
 func (s *swarm) settled(m *Member, other string, now instant) {
-	if len(m.asked) == 0 && len(m.given) == 0 && len(s.waiting) == 0 {
+	d := m.dealt()
+	if len(d.asked) == 0 && len(d.given) == 0 && len(s.waiting) == 0 {
 		return
 	}
 	h := s.app.MemberHash(other)
-	m.asked, m.given = without(m.asked, h), without(m.given, h)
+	d.asked, d.given = without(d.asked, h), without(d.given, h)
 	s.release(func(w *waiting) bool { return w.to == m && w.from == other }, true, now)
 }
 
