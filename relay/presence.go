@@ -69,7 +69,7 @@ func (s *swarm) joinPresence(m *Member) {
 		s.watchers(m, Event{Kind: KindJoined, From: m.id, Payload: m.blob})
 	}
 	for _, rem := range s.remotes {
-		if rem.wantsPresence && rem.shown {
+		if rem.shown { // though it may have stopped to want it: its next member has to know
 			s.sendJoins(rem, []*Member{m}, false, s.r.now())
 		}
 	}
