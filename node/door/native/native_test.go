@@ -329,6 +329,27 @@ func TestNodeLost(t *testing.T) {
 	}
 }
 
+// A second join of a session renews its presence; nobody is told that it left.
+func TestJoinsAnew(t *testing.T) {
+	net := testnet.Start(t, 1)
+	watcher := enters(t, net.URL(0), 9, chess)
+	c := enters(t, net.URL(0), 1, chess)
+	watcher.sees(c, false)
+	for range 3 {
+		if c.join(chess).GetJoined() == nil {
+			t.Fatal("not joined anew")
+		}
+	}
+	if watcher.send(c.member().Bytes(), watcher.envelope(c, 1, "still there?")).GetDone() == nil {
+		t.Fatal("not sent")
+	}
+	if len(watcher.waiting) > 0 {
+		t.Errorf("the other was told %v", watcher.waiting)
+	}
+	for c.next().GetArrived() != nil { // the watcher, after each join
+	}
+}
+
 // More than fifty are there: fifty are shown, and how many there are is said.
 func TestSample(t *testing.T) {
 	net := testnet.Start(t, 1)

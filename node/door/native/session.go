@@ -110,22 +110,24 @@ func (s *session) join(ref uint32, j *protocol.Join) *protocol.Error {
 		return protocol.Errorf(protocol.CodeTooLarge, "join: the presence is over %d bytes", protocol.MaxBlob)
 	}
 	k := key{app, p.Member.Session}
-	if old := s.members[k]; old != nil {
-		s.drop(k, old)
-	}
-	if !s.c.TakeMember() {
+	old := s.members[k]
+	if old == nil && !s.c.TakeMember() {
 		return protocol.Errorf(protocol.CodeRate, "join: too many apps on this connection or from this address")
 	}
 	m := &member{s: s, key: k, until: time.Now().Add(p.TTL)}
 	m.m, err = s.d.cfg.Relay.Join(app, relay.Joining{
 		ID: string(p.Member.Bytes()), Sink: m, Present: true, WantsPresence: true, TakesOffers: true, Subscriber: true, Blob: blob,
 	})
-	if err != nil {
+	switch {
+	case err != nil && old == nil:
 		s.c.DropMember()
 		return asError(err)
+	case err != nil:
+		return asError(err) // and the old one stays
+	case old == nil:
+		s.d.members.Add(1)
 	}
-	s.members[k] = m
-	s.d.members.Add(1)
+	s.members[k] = m // it takes the old one's place: nobody was told that it left
 	m.joined(ref)
 	return nil
 }
@@ -188,7 +190,7 @@ func (s *session) Sweep(now time.Time) {
 	defer s.mu.Unlock()
 	for k, m := range s.members {
 		switch {
-		case m.replaced.Load():
+		case m.replaced.Load(): // by a join on another socket
 			s.drop(k, m)
 		case now.After(m.until):
 			s.drop(k, m)
