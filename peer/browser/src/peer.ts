@@ -121,6 +121,7 @@ export class Peer extends Events<{ channel: [channel: RTCDataChannel]; closed: [
   /** Used by the room: makes an offer now, or waits for that of the other side. */
   meet(offers: boolean): void {
     if (this.#attempt) return;
+    this.#tries = 0;
     if (offers) this.#offer();
     else this.#expect(OFFERED_WITHIN);
   }

@@ -181,16 +181,27 @@ export class Room extends Events<RoomEvents> implements AsyncDisposable {
       return;
     }
     this.#node = node;
-    node.on('said', (said) => void this.#said(said).catch(() => {}));
+    node.on('said', (said) => void this.#said(said, node).catch(() => {}));
     node.on('closed', () => this.#lost(node));
-    for (const record of node.others) this.#learn(record);
+    try {
+      for (const record of node.others) this.#learn(record);
+      await this.#join(node);
+    } catch (err) {
+      if (this.#node === node) this.#node = undefined;
+      node.close();
+      throw err;
+    }
+    this.emit('node', url);
+  }
+
+  /** Becomes a member, or renews that. */
+  async #join(node: NodeConnection): Promise<void> {
     const { name, services, metadata } = this.#options;
     const presence = await signPresence(this.#identity, this.#app, {
       session: this.#session, seal: this.#key.seal, ...(name && { name }), ...(services && { services }), ...(metadata && { metadata }),
     });
     const said = await node.ask({ join: { app: this.#app, presence: presence.signed } });
     this.#members = said.joined?.members ?? 0;
-    this.emit('node', url);
   }
 
   /** Remembers where else to go. A record is checked when the node is dialled: its key has to sign there. */
@@ -216,17 +227,30 @@ export class Room extends Events<RoomEvents> implements AsyncDisposable {
         if (this.#left || this.#node) return;
         await this.#use(url).catch(() => {});
       }
-      if (!this.#node) await new Promise((resolve) => setTimeout(resolve, wait * (0.5 + Math.random())));
+      if (!this.#node) await this.#pause(wait * (0.5 + Math.random()));
     }
   }
 
-  async #said(said: Of<typeof ToPeer>): Promise<void> {
+  /** Waits, but not longer than this peer stays. */
+  #pause(ms: number): Promise<void> {
+    return new Promise((resolve) => {
+      const done = () => {
+        clearTimeout(timer);
+        off();
+        resolve();
+      };
+      const timer = setTimeout(done, ms);
+      const off = this.on('left', done);
+    });
+  }
+
+  async #said(said: Of<typeof ToPeer>, node: NodeConnection): Promise<void> {
     if (said.arrived?.presence) this.#arrived(await verifyPresence(said.arrived.presence, this.#app), said.arrived.before);
-    if (said.departed) {
+    if (said.departed && equal(said.departed.member, this.#member)) {
+      await this.#join(node); // the node has let the presence expire
+    } else if (said.departed) {
       const peer = this.#known.get(name(said.departed.member));
-      if (!peer) return;
-      peer.shown = false;
-      if (!peer.open) this.#known.delete(name(said.departed.member));
+      if (peer) peer.shown = false;
     }
     if (said.delivered?.envelope) {
       const { header, plain } = await openEnvelope(said.delivered.envelope, this.#app, this.#member, this.#key, this.#secret);
@@ -242,13 +266,26 @@ export class Room extends Events<RoomEvents> implements AsyncDisposable {
     const key = name(presence.member);
     let peer = this.#known.get(key);
     if (!peer) {
-      if (this.#known.size >= Math.min(this.#options.maxPeers ?? 50, MAX_KNOWN)) return;
+      if (!this.#room()) return;
       peer = new Peer(this.#signals, presence);
       this.#known.set(key, peer);
     }
     peer.presence = presence;
     peer.shown = true;
     peer.meet(!before);
+  }
+
+  /**
+   * Whether there is room for one more. Who has departed is remembered for as long as there is: its sequences go on when it
+   * comes back.
+   */
+  #room(): boolean {
+    const all = [...this.#known];
+    const gone = all.filter(([, peer]) => !peer.shown && !peer.open);
+    if (all.length - gone.length >= (this.#options.maxPeers ?? 50)) return false;
+    const [oldest] = gone;
+    if (all.length >= MAX_KNOWN && oldest) this.#known.delete(oldest[0]);
+    return this.#known.size < MAX_KNOWN;
   }
 
   readonly #signals: Signals = ((room: Room): Signals => ({
@@ -259,7 +296,6 @@ export class Room extends Events<RoomEvents> implements AsyncDisposable {
     opened: (peer) => room.emit('peer', peer),
     message: (peer, data) => room.emit('message', peer, data),
     ended: (peer, opened) => {
-      if (!peer.shown) room.#known.delete(name(peer.presence.member));
       if (opened) room.emit('leave', peer);
     },
   }))(this);
