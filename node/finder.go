@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"math/rand/v2"
 	"net"
 	"net/http"
@@ -32,6 +33,7 @@ const (
 	refetch      = protocol.RecordTTL / 2
 	maxAnswer    = 16 << 10
 	maxPeers     = 1000
+	maxLearnt    = protocol.MaxAppLinks // nodes that others told of
 	maxTasks     = 4096
 )
 
@@ -50,7 +52,8 @@ type fixedFinder struct {
 
 	mu      sync.Mutex
 	signed  *protocol.Record
-	records map[string]*protocol.Record                      // by base URL
+	records map[string]*protocol.Record                      // by base URL, at most maxPeers
+	learnt  map[protocol.NodeID]*protocol.Record             // at most maxLearnt
 	wanted  map[protocol.AppID]func(record *protocol.Record) // what to tell of each
 	tasks   []func()                                         // what is to be told
 }
@@ -60,6 +63,7 @@ func newFixedFinder(cfg *Config, urls []string) (*fixedFinder, error) {
 		key: cfg.Key, urls: urls, delay: cfg.PeerDelay, log: cfg.Log, wake: make(chan struct{}, 1),
 		self:    protocol.NodeID(cfg.Key.Public().(ed25519.PublicKey)),
 		records: make(map[string]*protocol.Record), wanted: make(map[protocol.AppID]func(*protocol.Record)),
+		learnt: make(map[protocol.NodeID]*protocol.Record),
 	}
 	for _, u := range urls {
 		if _, err := protocol.ParseLinkURL(u); err != nil {
@@ -233,9 +237,38 @@ func (f *fixedFinder) found(base string, rec *protocol.Record) {
 		return
 	}
 	f.records[base] = rec
-	for _, tell := range f.wanted {
-		f.tasks = append(f.tasks, func() { tell(rec) })
+	f.tellAll(rec)
+}
+
+// learn is found of a node that another one told of. What is told by strangers
+// is bounded: the newest stay, in place of any.
+func (f *fixedFinder) learn(rec *protocol.Record) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	old := f.learnt[rec.Node]
+	if old != nil && old.Seq >= rec.Seq {
+		return
 	}
+	if old == nil && len(f.learnt) >= maxLearnt {
+		for id := range f.learnt {
+			delete(f.learnt, id)
+			break
+		}
+	}
+	f.learnt[rec.Node] = rec
+	f.tellAll(rec)
+}
+
+// tellAll tells all who want nodes of one. Called with mu held.
+func (f *fixedFinder) tellAll(rec *protocol.Record) {
+	f.tasks = append(f.tasks, func() {
+		f.mu.Lock()
+		wanted := slices.Collect(maps.Values(f.wanted))
+		f.mu.Unlock()
+		for _, tell := range wanted {
+			tell(rec)
+		}
+	})
 	f.signal()
 }
 
@@ -244,9 +277,15 @@ func (f *fixedFinder) Want(app protocol.AppID, found func(*protocol.Record)) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.wanted[app] = found
-	for _, rec := range f.records {
-		f.tasks = append(f.tasks, func() { found(rec) })
+	known := slices.AppendSeq(slices.Collect(maps.Values(f.records)), maps.Values(f.learnt))
+	if len(known) == 0 {
+		return
 	}
+	f.tasks = append(f.tasks, func() {
+		for _, rec := range known {
+			found(rec)
+		}
+	})
 	f.signal()
 }
 
@@ -304,18 +343,14 @@ func (f *fixedFinder) Check(records []*protocol.SignedRecord, found func(*protoc
 	f.signal()
 }
 
-// learn keeps the record of a node that another one told of.
-func (f *fixedFinder) learn(rec *protocol.Record) {
-	f.mu.Lock()
-	full := len(f.records) >= maxPeers && f.records[rec.Node.String()] == nil
-	f.mu.Unlock()
-	if !full {
-		f.found(rec.Node.String(), rec)
-	}
-}
-
 func (f *fixedFinder) known() int {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return len(f.records)
+	n := len(f.learnt)
+	for _, rec := range f.records {
+		if f.learnt[rec.Node] == nil {
+			n++
+		}
+	}
+	return n
 }

@@ -7,7 +7,9 @@ import (
 	"encoding/binary"
 	"hash/maphash"
 	"log/slog"
+	"maps"
 	mrand "math/rand/v2"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -212,6 +214,13 @@ func (r *Relay) stop(ctx context.Context) {
 		l.shut(protocol.Bye_CODE_DRAIN, 0)
 	}
 	r.running.Wait()
+}
+
+// listed are the swarms of a set that mu guards, whose own locks come first.
+func (r *Relay) listed(set map[*swarm]struct{}) []*swarm {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Collect(maps.Keys(set))
 }
 
 // allLinks is called with mu held.

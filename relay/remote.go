@@ -103,14 +103,8 @@ func (s *swarm) loseOrphans(due func(orphan) bool) {
 
 // loseOrphans has those leave that are due.
 func (r *Relay) loseOrphans() {
-	r.mu.Lock()
-	list := make([]*swarm, 0, len(r.orphaned))
-	for s := range r.orphaned {
-		list = append(list, s)
-	}
-	r.mu.Unlock()
 	now := r.now()
-	for _, s := range list {
+	for _, s := range r.listed(r.orphaned) {
 		s.mu.Lock()
 		s.loseOrphans(func(o orphan) bool { return now >= o.due })
 		if len(s.orphans) == 0 {
@@ -241,14 +235,8 @@ func (s *swarm) change(now instant) {
 }
 
 func (r *Relay) flushDirty() {
-	r.mu.Lock()
-	var due []*swarm
-	for s := range r.dirty {
-		due = append(due, s)
-	}
-	r.mu.Unlock()
 	now := r.now()
-	for _, s := range due {
+	for _, s := range r.listed(r.dirty) {
 		s.mu.Lock()
 		if now-s.told >= ns(protocol.SwarmEvery) {
 			r.mu.Lock()

@@ -213,13 +213,9 @@ func (l *link) sweepIdle(w *wire, now instant) {
 		l.mu.Unlock()
 		return
 	}
-	remotes := make([]*remote, 0, len(l.remotes))
-	for _, rem := range l.remotes {
-		remotes = append(remotes, rem)
-	}
 	l.mu.Unlock()
 	shared := false
-	for _, rem := range remotes {
+	for _, rem := range l.shared() {
 		rem.s.mu.Lock()
 		shared = len(rem.s.members) > 0 && rem.members+rem.subscribers > 0 || now < rem.s.tempTo
 		rem.s.mu.Unlock()

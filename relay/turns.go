@@ -209,14 +209,8 @@ func (s *swarm) release(due func(*waiting) bool, answered bool, now instant) {
 
 // takeTurns hands over the offers that have waited long enough.
 func (r *Relay) takeTurns() {
-	r.mu.Lock()
-	list := make([]*swarm, 0, len(r.turns))
-	for s := range r.turns {
-		list = append(list, s)
-	}
-	r.mu.Unlock()
 	now := r.now()
-	for _, s := range list {
+	for _, s := range r.listed(r.turns) {
 		s.mu.Lock()
 		s.release(func(w *waiting) bool { return now >= w.due || w.to.at < 0 }, false, now)
 		if len(s.waiting) == 0 {
