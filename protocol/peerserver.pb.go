@@ -52,6 +52,59 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// How two peers are connected.
+type Path int32
+
+const (
+	Path_PATH_UNSPECIFIED Path = 0
+	Path_PATH_DIRECT      Path = 1
+	Path_PATH_TURN        Path = 2
+	Path_PATH_NODES       Path = 3 // relayed, as Pieces
+)
+
+// Enum value maps for Path.
+var (
+	Path_name = map[int32]string{
+		0: "PATH_UNSPECIFIED",
+		1: "PATH_DIRECT",
+		2: "PATH_TURN",
+		3: "PATH_NODES",
+	}
+	Path_value = map[string]int32{
+		"PATH_UNSPECIFIED": 0,
+		"PATH_DIRECT":      1,
+		"PATH_TURN":        2,
+		"PATH_NODES":       3,
+	}
+)
+
+func (x Path) Enum() *Path {
+	p := new(Path)
+	*p = x
+	return p
+}
+
+func (x Path) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Path) Descriptor() protoreflect.EnumDescriptor {
+	return file_protocol_peerserver_proto_enumTypes[0].Descriptor()
+}
+
+func (Path) Type() protoreflect.EnumType {
+	return &file_protocol_peerserver_proto_enumTypes[0]
+}
+
+func (x Path) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Path.Descriptor instead.
+func (Path) EnumDescriptor() ([]byte, []int) {
+	return file_protocol_peerserver_proto_rawDescGZIP(), []int{0}
+}
+
 type Signal_Kind int32
 
 const (
@@ -91,11 +144,11 @@ func (x Signal_Kind) String() string {
 }
 
 func (Signal_Kind) Descriptor() protoreflect.EnumDescriptor {
-	return file_protocol_peerserver_proto_enumTypes[0].Descriptor()
+	return file_protocol_peerserver_proto_enumTypes[1].Descriptor()
 }
 
 func (Signal_Kind) Type() protoreflect.EnumType {
-	return &file_protocol_peerserver_proto_enumTypes[0]
+	return &file_protocol_peerserver_proto_enumTypes[1]
 }
 
 func (x Signal_Kind) Number() protoreflect.EnumNumber {
@@ -140,11 +193,11 @@ func (x Presence_Leave_Why) String() string {
 }
 
 func (Presence_Leave_Why) Descriptor() protoreflect.EnumDescriptor {
-	return file_protocol_peerserver_proto_enumTypes[1].Descriptor()
+	return file_protocol_peerserver_proto_enumTypes[2].Descriptor()
 }
 
 func (Presence_Leave_Why) Type() protoreflect.EnumType {
-	return &file_protocol_peerserver_proto_enumTypes[1]
+	return &file_protocol_peerserver_proto_enumTypes[2]
 }
 
 func (x Presence_Leave_Why) Number() protoreflect.EnumNumber {
@@ -189,11 +242,11 @@ func (x Probe_Outcome) String() string {
 }
 
 func (Probe_Outcome) Descriptor() protoreflect.EnumDescriptor {
-	return file_protocol_peerserver_proto_enumTypes[2].Descriptor()
+	return file_protocol_peerserver_proto_enumTypes[3].Descriptor()
 }
 
 func (Probe_Outcome) Type() protoreflect.EnumType {
-	return &file_protocol_peerserver_proto_enumTypes[2]
+	return &file_protocol_peerserver_proto_enumTypes[3]
 }
 
 func (x Probe_Outcome) Number() protoreflect.EnumNumber {
@@ -244,11 +297,11 @@ func (x Bye_Code) String() string {
 }
 
 func (Bye_Code) Descriptor() protoreflect.EnumDescriptor {
-	return file_protocol_peerserver_proto_enumTypes[3].Descriptor()
+	return file_protocol_peerserver_proto_enumTypes[4].Descriptor()
 }
 
 func (Bye_Code) Type() protoreflect.EnumType {
-	return &file_protocol_peerserver_proto_enumTypes[3]
+	return &file_protocol_peerserver_proto_enumTypes[4]
 }
 
 func (x Bye_Code) Number() protoreflect.EnumNumber {
@@ -268,8 +321,9 @@ const (
 	EnvelopeBody_KIND_ANSWER      EnvelopeBody_Kind = 2
 	EnvelopeBody_KIND_CANDIDATES  EnvelopeBody_Kind = 3
 	EnvelopeBody_KIND_MESSAGE     EnvelopeBody_Kind = 4 // the app's own
-	EnvelopeBody_KIND_DATA        EnvelopeBody_Kind = 5 // a piece of a relayed channel
+	EnvelopeBody_KIND_DATA        EnvelopeBody_Kind = 5 // a Piece
 	EnvelopeBody_KIND_BYE         EnvelopeBody_Kind = 6
+	EnvelopeBody_KIND_BROADCAST   EnvelopeBody_Kind = 7 // a message for all
 )
 
 // Enum value maps for EnvelopeBody_Kind.
@@ -282,6 +336,7 @@ var (
 		4: "KIND_MESSAGE",
 		5: "KIND_DATA",
 		6: "KIND_BYE",
+		7: "KIND_BROADCAST",
 	}
 	EnvelopeBody_Kind_value = map[string]int32{
 		"KIND_UNSPECIFIED": 0,
@@ -291,6 +346,7 @@ var (
 		"KIND_MESSAGE":     4,
 		"KIND_DATA":        5,
 		"KIND_BYE":         6,
+		"KIND_BROADCAST":   7,
 	}
 )
 
@@ -305,11 +361,11 @@ func (x EnvelopeBody_Kind) String() string {
 }
 
 func (EnvelopeBody_Kind) Descriptor() protoreflect.EnumDescriptor {
-	return file_protocol_peerserver_proto_enumTypes[4].Descriptor()
+	return file_protocol_peerserver_proto_enumTypes[5].Descriptor()
 }
 
 func (EnvelopeBody_Kind) Type() protoreflect.EnumType {
-	return &file_protocol_peerserver_proto_enumTypes[4]
+	return &file_protocol_peerserver_proto_enumTypes[5]
 }
 
 func (x EnvelopeBody_Kind) Number() protoreflect.EnumNumber {
@@ -318,7 +374,7 @@ func (x EnvelopeBody_Kind) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use EnvelopeBody_Kind.Descriptor instead.
 func (EnvelopeBody_Kind) EnumDescriptor() ([]byte, []int) {
-	return file_protocol_peerserver_proto_rawDescGZIP(), []int{38, 0}
+	return file_protocol_peerserver_proto_rawDescGZIP(), []int{39, 0}
 }
 
 // Packet is the content of one Noise message.
@@ -1960,6 +2016,7 @@ type ToNode struct {
 	//	*ToNode_Part
 	//	*ToNode_Send
 	//	*ToNode_Beat
+	//	*ToNode_Broadcast
 	Body          isToNode_Body `protobuf_oneof:"body"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -2054,6 +2111,15 @@ func (x *ToNode) GetBeat() *Beat {
 	return nil
 }
 
+func (x *ToNode) GetBroadcast() *Broadcast {
+	if x != nil {
+		if x, ok := x.Body.(*ToNode_Broadcast); ok {
+			return x.Broadcast
+		}
+	}
+	return nil
+}
+
 type isToNode_Body interface {
 	isToNode_Body()
 }
@@ -2078,6 +2144,10 @@ type ToNode_Beat struct {
 	Beat *Beat `protobuf:"bytes,6,opt,name=beat,proto3,oneof"` // Done
 }
 
+type ToNode_Broadcast struct {
+	Broadcast *Broadcast `protobuf:"bytes,7,opt,name=broadcast,proto3,oneof"` // Done
+}
+
 func (*ToNode_Login) isToNode_Body() {}
 
 func (*ToNode_Join) isToNode_Body() {}
@@ -2087,6 +2157,8 @@ func (*ToNode_Part) isToNode_Body() {}
 func (*ToNode_Send) isToNode_Body() {}
 
 func (*ToNode_Beat) isToNode_Body() {}
+
+func (*ToNode_Broadcast) isToNode_Body() {}
 
 // ToPeer is what a node sends.
 type ToPeer struct {
@@ -2102,6 +2174,7 @@ type ToPeer struct {
 	//	*ToPeer_Arrived
 	//	*ToPeer_Departed
 	//	*ToPeer_Delivered
+	//	*ToPeer_Broadcast
 	Body          isToPeer_Body `protobuf_oneof:"body"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -2223,6 +2296,15 @@ func (x *ToPeer) GetDelivered() *Delivered {
 	return nil
 }
 
+func (x *ToPeer) GetBroadcast() *Broadcast {
+	if x != nil {
+		if x, ok := x.Body.(*ToPeer_Broadcast); ok {
+			return x.Broadcast
+		}
+	}
+	return nil
+}
+
 type isToPeer_Body interface {
 	isToPeer_Body()
 }
@@ -2259,6 +2341,10 @@ type ToPeer_Delivered struct {
 	Delivered *Delivered `protobuf:"bytes,9,opt,name=delivered,proto3,oneof"`
 }
 
+type ToPeer_Broadcast struct {
+	Broadcast *Broadcast `protobuf:"bytes,10,opt,name=broadcast,proto3,oneof"`
+}
+
 func (*ToPeer_Challenge) isToPeer_Body() {}
 
 func (*ToPeer_Welcome) isToPeer_Body() {}
@@ -2274,6 +2360,8 @@ func (*ToPeer_Arrived) isToPeer_Body() {}
 func (*ToPeer_Departed) isToPeer_Body() {}
 
 func (*ToPeer_Delivered) isToPeer_Body() {}
+
+func (*ToPeer_Broadcast) isToPeer_Body() {}
 
 // Challenge is what a Login has to sign.
 type Challenge struct {
@@ -2507,6 +2595,7 @@ func (x *Join) GetPresence() *SignedPresence {
 type Joined struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Members       uint32                 `protobuf:"varint,1,opt,name=members,proto3" json:"members,omitempty"` // of the app, as far as it is known, this one not counted
+	Resumed       bool                   `protobuf:"varint,2,opt,name=resumed,proto3" json:"resumed,omitempty"` // the membership was kept: only what came meanwhile follows, not who is there
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2546,6 +2635,13 @@ func (x *Joined) GetMembers() uint32 {
 		return x.Members
 	}
 	return 0
+}
+
+func (x *Joined) GetResumed() bool {
+	if x != nil {
+		return x.Resumed
+	}
+	return false
 }
 
 // Part ends a membership.
@@ -2678,6 +2774,68 @@ func (x *Send) GetData() bool {
 	return false
 }
 
+// Broadcast gives an Envelope to all other members, at most once each, and is
+// what they get.
+type Broadcast struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	App           []byte                 `protobuf:"bytes,1,opt,name=app,proto3" json:"app,omitempty"`
+	Session       []byte                 `protobuf:"bytes,2,opt,name=session,proto3" json:"session,omitempty"`   // of the client, which sends or is told
+	Envelope      *Envelope              `protobuf:"bytes,3,opt,name=envelope,proto3" json:"envelope,omitempty"` // of KIND_BROADCAST
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Broadcast) Reset() {
+	*x = Broadcast{}
+	mi := &file_protocol_peerserver_proto_msgTypes[29]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Broadcast) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Broadcast) ProtoMessage() {}
+
+func (x *Broadcast) ProtoReflect() protoreflect.Message {
+	mi := &file_protocol_peerserver_proto_msgTypes[29]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Broadcast.ProtoReflect.Descriptor instead.
+func (*Broadcast) Descriptor() ([]byte, []int) {
+	return file_protocol_peerserver_proto_rawDescGZIP(), []int{29}
+}
+
+func (x *Broadcast) GetApp() []byte {
+	if x != nil {
+		return x.App
+	}
+	return nil
+}
+
+func (x *Broadcast) GetSession() []byte {
+	if x != nil {
+		return x.Session
+	}
+	return nil
+}
+
+func (x *Broadcast) GetEnvelope() *Envelope {
+	if x != nil {
+		return x.Envelope
+	}
+	return nil
+}
+
 type Beat struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -2686,7 +2844,7 @@ type Beat struct {
 
 func (x *Beat) Reset() {
 	*x = Beat{}
-	mi := &file_protocol_peerserver_proto_msgTypes[29]
+	mi := &file_protocol_peerserver_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2698,7 +2856,7 @@ func (x *Beat) String() string {
 func (*Beat) ProtoMessage() {}
 
 func (x *Beat) ProtoReflect() protoreflect.Message {
-	mi := &file_protocol_peerserver_proto_msgTypes[29]
+	mi := &file_protocol_peerserver_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2711,7 +2869,7 @@ func (x *Beat) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Beat.ProtoReflect.Descriptor instead.
 func (*Beat) Descriptor() ([]byte, []int) {
-	return file_protocol_peerserver_proto_rawDescGZIP(), []int{29}
+	return file_protocol_peerserver_proto_rawDescGZIP(), []int{30}
 }
 
 type Done struct {
@@ -2722,7 +2880,7 @@ type Done struct {
 
 func (x *Done) Reset() {
 	*x = Done{}
-	mi := &file_protocol_peerserver_proto_msgTypes[30]
+	mi := &file_protocol_peerserver_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2734,7 +2892,7 @@ func (x *Done) String() string {
 func (*Done) ProtoMessage() {}
 
 func (x *Done) ProtoReflect() protoreflect.Message {
-	mi := &file_protocol_peerserver_proto_msgTypes[30]
+	mi := &file_protocol_peerserver_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2747,7 +2905,7 @@ func (x *Done) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Done.ProtoReflect.Descriptor instead.
 func (*Done) Descriptor() ([]byte, []int) {
-	return file_protocol_peerserver_proto_rawDescGZIP(), []int{30}
+	return file_protocol_peerserver_proto_rawDescGZIP(), []int{31}
 }
 
 // Refused says that a request failed, or later, with its ref, that what was
@@ -2763,7 +2921,7 @@ type Refused struct {
 
 func (x *Refused) Reset() {
 	*x = Refused{}
-	mi := &file_protocol_peerserver_proto_msgTypes[31]
+	mi := &file_protocol_peerserver_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2775,7 +2933,7 @@ func (x *Refused) String() string {
 func (*Refused) ProtoMessage() {}
 
 func (x *Refused) ProtoReflect() protoreflect.Message {
-	mi := &file_protocol_peerserver_proto_msgTypes[31]
+	mi := &file_protocol_peerserver_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2788,7 +2946,7 @@ func (x *Refused) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Refused.ProtoReflect.Descriptor instead.
 func (*Refused) Descriptor() ([]byte, []int) {
-	return file_protocol_peerserver_proto_rawDescGZIP(), []int{31}
+	return file_protocol_peerserver_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *Refused) GetCode() uint32 {
@@ -2819,13 +2977,14 @@ type Arrived struct {
 	Session       []byte                 `protobuf:"bytes,2,opt,name=session,proto3" json:"session,omitempty"` // of the member that is told
 	Presence      *SignedPresence        `protobuf:"bytes,3,opt,name=presence,proto3" json:"presence,omitempty"`
 	Before        bool                   `protobuf:"varint,4,opt,name=before,proto3" json:"before,omitempty"` // it was there before this one joined
+	Node          []byte                 `protobuf:"bytes,5,opt,name=node,proto3" json:"node,omitempty"`      // NodeID of the node that it is on
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Arrived) Reset() {
 	*x = Arrived{}
-	mi := &file_protocol_peerserver_proto_msgTypes[32]
+	mi := &file_protocol_peerserver_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2837,7 +2996,7 @@ func (x *Arrived) String() string {
 func (*Arrived) ProtoMessage() {}
 
 func (x *Arrived) ProtoReflect() protoreflect.Message {
-	mi := &file_protocol_peerserver_proto_msgTypes[32]
+	mi := &file_protocol_peerserver_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2850,7 +3009,7 @@ func (x *Arrived) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Arrived.ProtoReflect.Descriptor instead.
 func (*Arrived) Descriptor() ([]byte, []int) {
-	return file_protocol_peerserver_proto_rawDescGZIP(), []int{32}
+	return file_protocol_peerserver_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *Arrived) GetApp() []byte {
@@ -2881,6 +3040,13 @@ func (x *Arrived) GetBefore() bool {
 	return false
 }
 
+func (x *Arrived) GetNode() []byte {
+	if x != nil {
+		return x.Node
+	}
+	return nil
+}
+
 // Departed says that a member is there no more.
 type Departed struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -2894,7 +3060,7 @@ type Departed struct {
 
 func (x *Departed) Reset() {
 	*x = Departed{}
-	mi := &file_protocol_peerserver_proto_msgTypes[33]
+	mi := &file_protocol_peerserver_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2906,7 +3072,7 @@ func (x *Departed) String() string {
 func (*Departed) ProtoMessage() {}
 
 func (x *Departed) ProtoReflect() protoreflect.Message {
-	mi := &file_protocol_peerserver_proto_msgTypes[33]
+	mi := &file_protocol_peerserver_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2919,7 +3085,7 @@ func (x *Departed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Departed.ProtoReflect.Descriptor instead.
 func (*Departed) Descriptor() ([]byte, []int) {
-	return file_protocol_peerserver_proto_rawDescGZIP(), []int{33}
+	return file_protocol_peerserver_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *Departed) GetApp() []byte {
@@ -2963,7 +3129,7 @@ type Delivered struct {
 
 func (x *Delivered) Reset() {
 	*x = Delivered{}
-	mi := &file_protocol_peerserver_proto_msgTypes[34]
+	mi := &file_protocol_peerserver_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2975,7 +3141,7 @@ func (x *Delivered) String() string {
 func (*Delivered) ProtoMessage() {}
 
 func (x *Delivered) ProtoReflect() protoreflect.Message {
-	mi := &file_protocol_peerserver_proto_msgTypes[34]
+	mi := &file_protocol_peerserver_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2988,7 +3154,7 @@ func (x *Delivered) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Delivered.ProtoReflect.Descriptor instead.
 func (*Delivered) Descriptor() ([]byte, []int) {
-	return file_protocol_peerserver_proto_rawDescGZIP(), []int{34}
+	return file_protocol_peerserver_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *Delivered) GetApp() []byte {
@@ -3031,7 +3197,7 @@ type SignedPresence struct {
 
 func (x *SignedPresence) Reset() {
 	*x = SignedPresence{}
-	mi := &file_protocol_peerserver_proto_msgTypes[35]
+	mi := &file_protocol_peerserver_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3043,7 +3209,7 @@ func (x *SignedPresence) String() string {
 func (*SignedPresence) ProtoMessage() {}
 
 func (x *SignedPresence) ProtoReflect() protoreflect.Message {
-	mi := &file_protocol_peerserver_proto_msgTypes[35]
+	mi := &file_protocol_peerserver_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3056,7 +3222,7 @@ func (x *SignedPresence) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SignedPresence.ProtoReflect.Descriptor instead.
 func (*SignedPresence) Descriptor() ([]byte, []int) {
-	return file_protocol_peerserver_proto_rawDescGZIP(), []int{35}
+	return file_protocol_peerserver_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *SignedPresence) GetKey() []byte {
@@ -3096,7 +3262,7 @@ type PresenceBody struct {
 
 func (x *PresenceBody) Reset() {
 	*x = PresenceBody{}
-	mi := &file_protocol_peerserver_proto_msgTypes[36]
+	mi := &file_protocol_peerserver_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3108,7 +3274,7 @@ func (x *PresenceBody) String() string {
 func (*PresenceBody) ProtoMessage() {}
 
 func (x *PresenceBody) ProtoReflect() protoreflect.Message {
-	mi := &file_protocol_peerserver_proto_msgTypes[36]
+	mi := &file_protocol_peerserver_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3121,7 +3287,7 @@ func (x *PresenceBody) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PresenceBody.ProtoReflect.Descriptor instead.
 func (*PresenceBody) Descriptor() ([]byte, []int) {
-	return file_protocol_peerserver_proto_rawDescGZIP(), []int{36}
+	return file_protocol_peerserver_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *PresenceBody) GetApp() []byte {
@@ -3192,7 +3358,7 @@ type Envelope struct {
 
 func (x *Envelope) Reset() {
 	*x = Envelope{}
-	mi := &file_protocol_peerserver_proto_msgTypes[37]
+	mi := &file_protocol_peerserver_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3204,7 +3370,7 @@ func (x *Envelope) String() string {
 func (*Envelope) ProtoMessage() {}
 
 func (x *Envelope) ProtoReflect() protoreflect.Message {
-	mi := &file_protocol_peerserver_proto_msgTypes[37]
+	mi := &file_protocol_peerserver_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3217,7 +3383,7 @@ func (x *Envelope) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Envelope.ProtoReflect.Descriptor instead.
 func (*Envelope) Descriptor() ([]byte, []int) {
-	return file_protocol_peerserver_proto_rawDescGZIP(), []int{37}
+	return file_protocol_peerserver_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *Envelope) GetBody() []byte {
@@ -3244,14 +3410,22 @@ func (x *Envelope) GetSignature() []byte {
 //
 // from and to are PeerID || session. A receiver takes each sequence of a pair
 // once, in a window of 64.
+//
+// A broadcast is for all members. It has no to, sequences of its own for each
+// sender, and is sealed with AES-128-GCM and a key that all who know the app
+// have, so that nodes, which know its AppID only, cannot read it:
+//
+//	key   = HKDF-SHA256(secret, or the app's name without one, no salt, info "peerserver/1/broadcast" || AppID), 16 bytes
+//	nonce = enc, 12 random bytes
+//	aad   = from || sequence (8 bytes, big endian) || kind (1 byte)
 type EnvelopeBody struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	App           []byte                 `protobuf:"bytes,1,opt,name=app,proto3" json:"app,omitempty"`
 	From          []byte                 `protobuf:"bytes,2,opt,name=from,proto3" json:"from,omitempty"`          // 40 bytes
-	To            []byte                 `protobuf:"bytes,3,opt,name=to,proto3" json:"to,omitempty"`              // 40 bytes
+	To            []byte                 `protobuf:"bytes,3,opt,name=to,proto3" json:"to,omitempty"`              // 40 bytes, none in a broadcast
 	Sequence      uint64                 `protobuf:"varint,4,opt,name=sequence,proto3" json:"sequence,omitempty"` // from 1, for each pair of members
 	Kind          EnvelopeBody_Kind      `protobuf:"varint,5,opt,name=kind,proto3,enum=peerserver.v1.EnvelopeBody_Kind" json:"kind,omitempty"`
-	Enc           []byte                 `protobuf:"bytes,6,opt,name=enc,proto3" json:"enc,omitempty"` // 32 bytes
+	Enc           []byte                 `protobuf:"bytes,6,opt,name=enc,proto3" json:"enc,omitempty"` // 32 bytes, a broadcast's 12
 	Sealed        []byte                 `protobuf:"bytes,7,opt,name=sealed,proto3" json:"sealed,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -3259,7 +3433,7 @@ type EnvelopeBody struct {
 
 func (x *EnvelopeBody) Reset() {
 	*x = EnvelopeBody{}
-	mi := &file_protocol_peerserver_proto_msgTypes[38]
+	mi := &file_protocol_peerserver_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3271,7 +3445,7 @@ func (x *EnvelopeBody) String() string {
 func (*EnvelopeBody) ProtoMessage() {}
 
 func (x *EnvelopeBody) ProtoReflect() protoreflect.Message {
-	mi := &file_protocol_peerserver_proto_msgTypes[38]
+	mi := &file_protocol_peerserver_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3284,7 +3458,7 @@ func (x *EnvelopeBody) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EnvelopeBody.ProtoReflect.Descriptor instead.
 func (*EnvelopeBody) Descriptor() ([]byte, []int) {
-	return file_protocol_peerserver_proto_rawDescGZIP(), []int{38}
+	return file_protocol_peerserver_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *EnvelopeBody) GetApp() []byte {
@@ -3336,6 +3510,1332 @@ func (x *EnvelopeBody) GetSealed() []byte {
 	return nil
 }
 
+// Control is what peers say besides the app's messages.
+type Control struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Types that are valid to be assigned to Body:
+	//
+	//	*Control_Start
+	//	*Control_Piece
+	//	*Control_Linked
+	//	*Control_Unlinked
+	//	*Control_Forward
+	//	*Control_Forwarded
+	//	*Control_Passed
+	//	*Control_Spread
+	//	*Control_Call
+	//	*Control_CallValue
+	//	*Control_CallProgress
+	//	*Control_CallError
+	//	*Control_CallCredit
+	//	*Control_CallCancel
+	Body          isControl_Body `protobuf_oneof:"body"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Control) Reset() {
+	*x = Control{}
+	mi := &file_protocol_peerserver_proto_msgTypes[40]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Control) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Control) ProtoMessage() {}
+
+func (x *Control) ProtoReflect() protoreflect.Message {
+	mi := &file_protocol_peerserver_proto_msgTypes[40]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Control.ProtoReflect.Descriptor instead.
+func (*Control) Descriptor() ([]byte, []int) {
+	return file_protocol_peerserver_proto_rawDescGZIP(), []int{40}
+}
+
+func (x *Control) GetBody() isControl_Body {
+	if x != nil {
+		return x.Body
+	}
+	return nil
+}
+
+func (x *Control) GetStart() *Start {
+	if x != nil {
+		if x, ok := x.Body.(*Control_Start); ok {
+			return x.Start
+		}
+	}
+	return nil
+}
+
+func (x *Control) GetPiece() *Piece {
+	if x != nil {
+		if x, ok := x.Body.(*Control_Piece); ok {
+			return x.Piece
+		}
+	}
+	return nil
+}
+
+func (x *Control) GetLinked() *Linked {
+	if x != nil {
+		if x, ok := x.Body.(*Control_Linked); ok {
+			return x.Linked
+		}
+	}
+	return nil
+}
+
+func (x *Control) GetUnlinked() *Unlinked {
+	if x != nil {
+		if x, ok := x.Body.(*Control_Unlinked); ok {
+			return x.Unlinked
+		}
+	}
+	return nil
+}
+
+func (x *Control) GetForward() *Forward {
+	if x != nil {
+		if x, ok := x.Body.(*Control_Forward); ok {
+			return x.Forward
+		}
+	}
+	return nil
+}
+
+func (x *Control) GetForwarded() *Forwarded {
+	if x != nil {
+		if x, ok := x.Body.(*Control_Forwarded); ok {
+			return x.Forwarded
+		}
+	}
+	return nil
+}
+
+func (x *Control) GetPassed() *Envelope {
+	if x != nil {
+		if x, ok := x.Body.(*Control_Passed); ok {
+			return x.Passed
+		}
+	}
+	return nil
+}
+
+func (x *Control) GetSpread() *Spread {
+	if x != nil {
+		if x, ok := x.Body.(*Control_Spread); ok {
+			return x.Spread
+		}
+	}
+	return nil
+}
+
+func (x *Control) GetCall() *Call {
+	if x != nil {
+		if x, ok := x.Body.(*Control_Call); ok {
+			return x.Call
+		}
+	}
+	return nil
+}
+
+func (x *Control) GetCallValue() *CallValue {
+	if x != nil {
+		if x, ok := x.Body.(*Control_CallValue); ok {
+			return x.CallValue
+		}
+	}
+	return nil
+}
+
+func (x *Control) GetCallProgress() *CallProgress {
+	if x != nil {
+		if x, ok := x.Body.(*Control_CallProgress); ok {
+			return x.CallProgress
+		}
+	}
+	return nil
+}
+
+func (x *Control) GetCallError() *CallError {
+	if x != nil {
+		if x, ok := x.Body.(*Control_CallError); ok {
+			return x.CallError
+		}
+	}
+	return nil
+}
+
+func (x *Control) GetCallCredit() *CallCredit {
+	if x != nil {
+		if x, ok := x.Body.(*Control_CallCredit); ok {
+			return x.CallCredit
+		}
+	}
+	return nil
+}
+
+func (x *Control) GetCallCancel() *CallCancel {
+	if x != nil {
+		if x, ok := x.Body.(*Control_CallCancel); ok {
+			return x.CallCancel
+		}
+	}
+	return nil
+}
+
+type isControl_Body interface {
+	isControl_Body()
+}
+
+type Control_Start struct {
+	Start *Start `protobuf:"bytes,1,opt,name=start,proto3,oneof"`
+}
+
+type Control_Piece struct {
+	Piece *Piece `protobuf:"bytes,2,opt,name=piece,proto3,oneof"`
+}
+
+type Control_Linked struct {
+	Linked *Linked `protobuf:"bytes,3,opt,name=linked,proto3,oneof"`
+}
+
+type Control_Unlinked struct {
+	Unlinked *Unlinked `protobuf:"bytes,4,opt,name=unlinked,proto3,oneof"`
+}
+
+type Control_Forward struct {
+	Forward *Forward `protobuf:"bytes,5,opt,name=forward,proto3,oneof"`
+}
+
+type Control_Forwarded struct {
+	Forwarded *Forwarded `protobuf:"bytes,6,opt,name=forwarded,proto3,oneof"`
+}
+
+type Control_Passed struct {
+	Passed *Envelope `protobuf:"bytes,7,opt,name=passed,proto3,oneof"` // what somebody else gave to be forwarded, or the sender's own on a LAN
+}
+
+type Control_Spread struct {
+	Spread *Spread `protobuf:"bytes,8,opt,name=spread,proto3,oneof"`
+}
+
+type Control_Call struct {
+	Call *Call `protobuf:"bytes,9,opt,name=call,proto3,oneof"`
+}
+
+type Control_CallValue struct {
+	CallValue *CallValue `protobuf:"bytes,10,opt,name=call_value,json=callValue,proto3,oneof"`
+}
+
+type Control_CallProgress struct {
+	CallProgress *CallProgress `protobuf:"bytes,11,opt,name=call_progress,json=callProgress,proto3,oneof"`
+}
+
+type Control_CallError struct {
+	CallError *CallError `protobuf:"bytes,12,opt,name=call_error,json=callError,proto3,oneof"`
+}
+
+type Control_CallCredit struct {
+	CallCredit *CallCredit `protobuf:"bytes,13,opt,name=call_credit,json=callCredit,proto3,oneof"`
+}
+
+type Control_CallCancel struct {
+	CallCancel *CallCancel `protobuf:"bytes,14,opt,name=call_cancel,json=callCancel,proto3,oneof"`
+}
+
+func (*Control_Start) isControl_Body() {}
+
+func (*Control_Piece) isControl_Body() {}
+
+func (*Control_Linked) isControl_Body() {}
+
+func (*Control_Unlinked) isControl_Body() {}
+
+func (*Control_Forward) isControl_Body() {}
+
+func (*Control_Forwarded) isControl_Body() {}
+
+func (*Control_Passed) isControl_Body() {}
+
+func (*Control_Spread) isControl_Body() {}
+
+func (*Control_Call) isControl_Body() {}
+
+func (*Control_CallValue) isControl_Body() {}
+
+func (*Control_CallProgress) isControl_Body() {}
+
+func (*Control_CallError) isControl_Body() {}
+
+func (*Control_CallCredit) isControl_Body() {}
+
+func (*Control_CallCancel) isControl_Body() {}
+
+type Start struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Run           uint64                 `protobuf:"varint,1,opt,name=run,proto3" json:"run,omitempty"` // of the sender's Pieces that come before all else here, 0: there were none
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Start) Reset() {
+	*x = Start{}
+	mi := &file_protocol_peerserver_proto_msgTypes[41]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Start) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Start) ProtoMessage() {}
+
+func (x *Start) ProtoReflect() protoreflect.Message {
+	mi := &file_protocol_peerserver_proto_msgTypes[41]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Start.ProtoReflect.Descriptor instead.
+func (*Start) Descriptor() ([]byte, []int) {
+	return file_protocol_peerserver_proto_rawDescGZIP(), []int{41}
+}
+
+func (x *Start) GetRun() uint64 {
+	if x != nil {
+		return x.Run
+	}
+	return 0
+}
+
+// Piece is a message, or a part of one, of a relayed channel. Sequences are of
+// one direction; each is delivered once and in order, sent again after 2, 4, 8,
+// 10, 10 ... s without an acknowledgement, and at most 128 KiB are on their
+// way. After 30 s without one the connection has ended. A new run is a new
+// connection.
+type Piece struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Run           uint64                 `protobuf:"varint,1,opt,name=run,proto3" json:"run,omitempty"`                     // random, not 0, the same for all of a connection's direction
+	Sequence      uint64                 `protobuf:"varint,2,opt,name=sequence,proto3" json:"sequence,omitempty"`           // from 1; 0: only an acknowledgement
+	Channel       uint32                 `protobuf:"varint,3,opt,name=channel,proto3" json:"channel,omitempty"`             // 0 or 1
+	More          bool                   `protobuf:"varint,4,opt,name=more,proto3" json:"more,omitempty"`                   // the message goes on in the next Piece of the channel
+	Data          []byte                 `protobuf:"bytes,5,opt,name=data,proto3" json:"data,omitempty"`                    // at most 16 KiB
+	AckRun        uint64                 `protobuf:"varint,6,opt,name=ack_run,json=ackRun,proto3" json:"ack_run,omitempty"` // the run of the other direction
+	Ack           uint64                 `protobuf:"varint,7,opt,name=ack,proto3" json:"ack,omitempty"`                     // all of it up to this have come
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Piece) Reset() {
+	*x = Piece{}
+	mi := &file_protocol_peerserver_proto_msgTypes[42]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Piece) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Piece) ProtoMessage() {}
+
+func (x *Piece) ProtoReflect() protoreflect.Message {
+	mi := &file_protocol_peerserver_proto_msgTypes[42]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Piece.ProtoReflect.Descriptor instead.
+func (*Piece) Descriptor() ([]byte, []int) {
+	return file_protocol_peerserver_proto_rawDescGZIP(), []int{42}
+}
+
+func (x *Piece) GetRun() uint64 {
+	if x != nil {
+		return x.Run
+	}
+	return 0
+}
+
+func (x *Piece) GetSequence() uint64 {
+	if x != nil {
+		return x.Sequence
+	}
+	return 0
+}
+
+func (x *Piece) GetChannel() uint32 {
+	if x != nil {
+		return x.Channel
+	}
+	return 0
+}
+
+func (x *Piece) GetMore() bool {
+	if x != nil {
+		return x.More
+	}
+	return false
+}
+
+func (x *Piece) GetData() []byte {
+	if x != nil {
+		return x.Data
+	}
+	return nil
+}
+
+func (x *Piece) GetAckRun() uint64 {
+	if x != nil {
+		return x.AckRun
+	}
+	return 0
+}
+
+func (x *Piece) GetAck() uint64 {
+	if x != nil {
+		return x.Ack
+	}
+	return 0
+}
+
+// Linked says that the sender is connected to somebody else too, or how now.
+// Each side says so of all that it is connected to, at most 100.
+type Linked struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Presence      *SignedPresence        `protobuf:"bytes,1,opt,name=presence,proto3" json:"presence,omitempty"`
+	Path          Path                   `protobuf:"varint,2,opt,name=path,proto3,enum=peerserver.v1.Path" json:"path,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Linked) Reset() {
+	*x = Linked{}
+	mi := &file_protocol_peerserver_proto_msgTypes[43]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Linked) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Linked) ProtoMessage() {}
+
+func (x *Linked) ProtoReflect() protoreflect.Message {
+	mi := &file_protocol_peerserver_proto_msgTypes[43]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Linked.ProtoReflect.Descriptor instead.
+func (*Linked) Descriptor() ([]byte, []int) {
+	return file_protocol_peerserver_proto_rawDescGZIP(), []int{43}
+}
+
+func (x *Linked) GetPresence() *SignedPresence {
+	if x != nil {
+		return x.Presence
+	}
+	return nil
+}
+
+func (x *Linked) GetPath() Path {
+	if x != nil {
+		return x.Path
+	}
+	return Path_PATH_UNSPECIFIED
+}
+
+type Unlinked struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Member        []byte                 `protobuf:"bytes,1,opt,name=member,proto3" json:"member,omitempty"` // PeerID || session
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Unlinked) Reset() {
+	*x = Unlinked{}
+	mi := &file_protocol_peerserver_proto_msgTypes[44]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Unlinked) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Unlinked) ProtoMessage() {}
+
+func (x *Unlinked) ProtoReflect() protoreflect.Message {
+	mi := &file_protocol_peerserver_proto_msgTypes[44]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Unlinked.ProtoReflect.Descriptor instead.
+func (*Unlinked) Descriptor() ([]byte, []int) {
+	return file_protocol_peerserver_proto_rawDescGZIP(), []int{44}
+}
+
+func (x *Unlinked) GetMember() []byte {
+	if x != nil {
+		return x.Member
+	}
+	return nil
+}
+
+// Forward asks to pass an envelope on to somebody whom the receiver is Linked
+// to, other than over nodes. This is how signals go once two peers share a
+// third; without a Forwarded within 500 ms, or with one that failed, the same
+// envelope goes over nodes.
+type Forward struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Ref           uint32                 `protobuf:"varint,1,opt,name=ref,proto3" json:"ref,omitempty"`
+	To            []byte                 `protobuf:"bytes,2,opt,name=to,proto3" json:"to,omitempty"`             // PeerID || session
+	Envelope      *Envelope              `protobuf:"bytes,3,opt,name=envelope,proto3" json:"envelope,omitempty"` // at most 32 KiB
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Forward) Reset() {
+	*x = Forward{}
+	mi := &file_protocol_peerserver_proto_msgTypes[45]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Forward) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Forward) ProtoMessage() {}
+
+func (x *Forward) ProtoReflect() protoreflect.Message {
+	mi := &file_protocol_peerserver_proto_msgTypes[45]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Forward.ProtoReflect.Descriptor instead.
+func (*Forward) Descriptor() ([]byte, []int) {
+	return file_protocol_peerserver_proto_rawDescGZIP(), []int{45}
+}
+
+func (x *Forward) GetRef() uint32 {
+	if x != nil {
+		return x.Ref
+	}
+	return 0
+}
+
+func (x *Forward) GetTo() []byte {
+	if x != nil {
+		return x.To
+	}
+	return nil
+}
+
+func (x *Forward) GetEnvelope() *Envelope {
+	if x != nil {
+		return x.Envelope
+	}
+	return nil
+}
+
+type Forwarded struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Ref           uint32                 `protobuf:"varint,1,opt,name=ref,proto3" json:"ref,omitempty"`
+	Code          uint32                 `protobuf:"varint,2,opt,name=code,proto3" json:"code,omitempty"` // protocol.Code, 0: it was passed on
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Forwarded) Reset() {
+	*x = Forwarded{}
+	mi := &file_protocol_peerserver_proto_msgTypes[46]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Forwarded) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Forwarded) ProtoMessage() {}
+
+func (x *Forwarded) ProtoReflect() protoreflect.Message {
+	mi := &file_protocol_peerserver_proto_msgTypes[46]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Forwarded.ProtoReflect.Descriptor instead.
+func (*Forwarded) Descriptor() ([]byte, []int) {
+	return file_protocol_peerserver_proto_rawDescGZIP(), []int{46}
+}
+
+func (x *Forwarded) GetRef() uint32 {
+	if x != nil {
+		return x.Ref
+	}
+	return 0
+}
+
+func (x *Forwarded) GetCode() uint32 {
+	if x != nil {
+		return x.Code
+	}
+	return 0
+}
+
+// Spread is a broadcast that comes over a connection, sooner than over nodes.
+type Spread struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Envelope      *Envelope              `protobuf:"bytes,1,opt,name=envelope,proto3" json:"envelope,omitempty"`
+	Pass          bool                   `protobuf:"varint,2,opt,name=pass,proto3" json:"pass,omitempty"` // the sender has no node: pass it on to those who are not Linked to it, with pass false
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Spread) Reset() {
+	*x = Spread{}
+	mi := &file_protocol_peerserver_proto_msgTypes[47]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Spread) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Spread) ProtoMessage() {}
+
+func (x *Spread) ProtoReflect() protoreflect.Message {
+	mi := &file_protocol_peerserver_proto_msgTypes[47]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Spread.ProtoReflect.Descriptor instead.
+func (*Spread) Descriptor() ([]byte, []int) {
+	return file_protocol_peerserver_proto_rawDescGZIP(), []int{47}
+}
+
+func (x *Spread) GetEnvelope() *Envelope {
+	if x != nil {
+		return x.Envelope
+	}
+	return nil
+}
+
+func (x *Spread) GetPass() bool {
+	if x != nil {
+		return x.Pass
+	}
+	return false
+}
+
+// Call asks the other side to run a command. Ids are of one direction of one
+// connection. The answers are any number of CallProgress and CallValue, and in
+// the end a CallValue that is last, or a CallError. An argument or a value over
+// 32 KiB comes in parts: messages of the same id, of which all but the last
+// have more. The whole is at most 1 MiB.
+type Call struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            uint32                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`    // from 1, each once
+	Path          string                 `protobuf:"bytes,2,opt,name=path,proto3" json:"path,omitempty"` // of the command, at most 128 bytes
+	Args          *Value                 `protobuf:"bytes,3,opt,name=args,proto3" json:"args,omitempty"`
+	More          bool                   `protobuf:"varint,4,opt,name=more,proto3" json:"more,omitempty"`     // the args go on in another Call of this id
+	Credit        uint32                 `protobuf:"varint,5,opt,name=credit,proto3" json:"credit,omitempty"` // values that the caller takes before it gives more by CallCredit
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Call) Reset() {
+	*x = Call{}
+	mi := &file_protocol_peerserver_proto_msgTypes[48]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Call) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Call) ProtoMessage() {}
+
+func (x *Call) ProtoReflect() protoreflect.Message {
+	mi := &file_protocol_peerserver_proto_msgTypes[48]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Call.ProtoReflect.Descriptor instead.
+func (*Call) Descriptor() ([]byte, []int) {
+	return file_protocol_peerserver_proto_rawDescGZIP(), []int{48}
+}
+
+func (x *Call) GetId() uint32 {
+	if x != nil {
+		return x.Id
+	}
+	return 0
+}
+
+func (x *Call) GetPath() string {
+	if x != nil {
+		return x.Path
+	}
+	return ""
+}
+
+func (x *Call) GetArgs() *Value {
+	if x != nil {
+		return x.Args
+	}
+	return nil
+}
+
+func (x *Call) GetMore() bool {
+	if x != nil {
+		return x.More
+	}
+	return false
+}
+
+func (x *Call) GetCredit() uint32 {
+	if x != nil {
+		return x.Credit
+	}
+	return 0
+}
+
+type Value struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Types that are valid to be assigned to Kind:
+	//
+	//	*Value_Json
+	//	*Value_Bytes
+	Kind          isValue_Kind `protobuf_oneof:"kind"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Value) Reset() {
+	*x = Value{}
+	mi := &file_protocol_peerserver_proto_msgTypes[49]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Value) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Value) ProtoMessage() {}
+
+func (x *Value) ProtoReflect() protoreflect.Message {
+	mi := &file_protocol_peerserver_proto_msgTypes[49]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Value.ProtoReflect.Descriptor instead.
+func (*Value) Descriptor() ([]byte, []int) {
+	return file_protocol_peerserver_proto_rawDescGZIP(), []int{49}
+}
+
+func (x *Value) GetKind() isValue_Kind {
+	if x != nil {
+		return x.Kind
+	}
+	return nil
+}
+
+func (x *Value) GetJson() []byte {
+	if x != nil {
+		if x, ok := x.Kind.(*Value_Json); ok {
+			return x.Json
+		}
+	}
+	return nil
+}
+
+func (x *Value) GetBytes() []byte {
+	if x != nil {
+		if x, ok := x.Kind.(*Value_Bytes); ok {
+			return x.Bytes
+		}
+	}
+	return nil
+}
+
+type isValue_Kind interface {
+	isValue_Kind()
+}
+
+type Value_Json struct {
+	Json []byte `protobuf:"bytes,1,opt,name=json,proto3,oneof"` // UTF-8
+}
+
+type Value_Bytes struct {
+	Bytes []byte `protobuf:"bytes,2,opt,name=bytes,proto3,oneof"`
+}
+
+func (*Value_Json) isValue_Kind() {}
+
+func (*Value_Bytes) isValue_Kind() {}
+
+type CallValue struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            uint32                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
+	Value         *Value                 `protobuf:"bytes,2,opt,name=value,proto3" json:"value,omitempty"` // none: nothing is returned
+	More          bool                   `protobuf:"varint,3,opt,name=more,proto3" json:"more,omitempty"`  // the value goes on
+	Last          bool                   `protobuf:"varint,4,opt,name=last,proto3" json:"last,omitempty"`  // the call is done
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CallValue) Reset() {
+	*x = CallValue{}
+	mi := &file_protocol_peerserver_proto_msgTypes[50]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CallValue) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CallValue) ProtoMessage() {}
+
+func (x *CallValue) ProtoReflect() protoreflect.Message {
+	mi := &file_protocol_peerserver_proto_msgTypes[50]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CallValue.ProtoReflect.Descriptor instead.
+func (*CallValue) Descriptor() ([]byte, []int) {
+	return file_protocol_peerserver_proto_rawDescGZIP(), []int{50}
+}
+
+func (x *CallValue) GetId() uint32 {
+	if x != nil {
+		return x.Id
+	}
+	return 0
+}
+
+func (x *CallValue) GetValue() *Value {
+	if x != nil {
+		return x.Value
+	}
+	return nil
+}
+
+func (x *CallValue) GetMore() bool {
+	if x != nil {
+		return x.More
+	}
+	return false
+}
+
+func (x *CallValue) GetLast() bool {
+	if x != nil {
+		return x.Last
+	}
+	return false
+}
+
+type CallProgress struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            uint32                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
+	Value         *Value                 `protobuf:"bytes,2,opt,name=value,proto3" json:"value,omitempty"` // at most 32 KiB
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CallProgress) Reset() {
+	*x = CallProgress{}
+	mi := &file_protocol_peerserver_proto_msgTypes[51]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CallProgress) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CallProgress) ProtoMessage() {}
+
+func (x *CallProgress) ProtoReflect() protoreflect.Message {
+	mi := &file_protocol_peerserver_proto_msgTypes[51]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CallProgress.ProtoReflect.Descriptor instead.
+func (*CallProgress) Descriptor() ([]byte, []int) {
+	return file_protocol_peerserver_proto_rawDescGZIP(), []int{51}
+}
+
+func (x *CallProgress) GetId() uint32 {
+	if x != nil {
+		return x.Id
+	}
+	return 0
+}
+
+func (x *CallProgress) GetValue() *Value {
+	if x != nil {
+		return x.Value
+	}
+	return nil
+}
+
+// CallError ends a call. Codes of the protocol: unknown_command, timeout,
+// cancelled, busy, too_large, malformed, failed; apps have their own.
+type CallError struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            uint32                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
+	Code          string                 `protobuf:"bytes,2,opt,name=code,proto3" json:"code,omitempty"` // at most 64 bytes
+	Text          string                 `protobuf:"bytes,3,opt,name=text,proto3" json:"text,omitempty"` // for people, at most 1 KiB
+	Data          *Value                 `protobuf:"bytes,4,opt,name=data,proto3" json:"data,omitempty"` // the app's, at most 32 KiB
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CallError) Reset() {
+	*x = CallError{}
+	mi := &file_protocol_peerserver_proto_msgTypes[52]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CallError) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CallError) ProtoMessage() {}
+
+func (x *CallError) ProtoReflect() protoreflect.Message {
+	mi := &file_protocol_peerserver_proto_msgTypes[52]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CallError.ProtoReflect.Descriptor instead.
+func (*CallError) Descriptor() ([]byte, []int) {
+	return file_protocol_peerserver_proto_rawDescGZIP(), []int{52}
+}
+
+func (x *CallError) GetId() uint32 {
+	if x != nil {
+		return x.Id
+	}
+	return 0
+}
+
+func (x *CallError) GetCode() string {
+	if x != nil {
+		return x.Code
+	}
+	return ""
+}
+
+func (x *CallError) GetText() string {
+	if x != nil {
+		return x.Text
+	}
+	return ""
+}
+
+func (x *CallError) GetData() *Value {
+	if x != nil {
+		return x.Data
+	}
+	return nil
+}
+
+type CallCredit struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            uint32                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
+	Values        uint32                 `protobuf:"varint,2,opt,name=values,proto3" json:"values,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CallCredit) Reset() {
+	*x = CallCredit{}
+	mi := &file_protocol_peerserver_proto_msgTypes[53]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CallCredit) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CallCredit) ProtoMessage() {}
+
+func (x *CallCredit) ProtoReflect() protoreflect.Message {
+	mi := &file_protocol_peerserver_proto_msgTypes[53]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CallCredit.ProtoReflect.Descriptor instead.
+func (*CallCredit) Descriptor() ([]byte, []int) {
+	return file_protocol_peerserver_proto_rawDescGZIP(), []int{53}
+}
+
+func (x *CallCredit) GetId() uint32 {
+	if x != nil {
+		return x.Id
+	}
+	return 0
+}
+
+func (x *CallCredit) GetValues() uint32 {
+	if x != nil {
+		return x.Values
+	}
+	return 0
+}
+
+type CallCancel struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            uint32                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CallCancel) Reset() {
+	*x = CallCancel{}
+	mi := &file_protocol_peerserver_proto_msgTypes[54]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CallCancel) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CallCancel) ProtoMessage() {}
+
+func (x *CallCancel) ProtoReflect() protoreflect.Message {
+	mi := &file_protocol_peerserver_proto_msgTypes[54]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CallCancel.ProtoReflect.Descriptor instead.
+func (*CallCancel) Descriptor() ([]byte, []int) {
+	return file_protocol_peerserver_proto_rawDescGZIP(), []int{54}
+}
+
+func (x *CallCancel) GetId() uint32 {
+	if x != nil {
+		return x.Id
+	}
+	return 0
+}
+
+type Beacon struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Key           []byte                 `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`             // NodeID or PeerID
+	Body          []byte                 `protobuf:"bytes,2,opt,name=body,proto3" json:"body,omitempty"`           // BeaconBody
+	Signature     []byte                 `protobuf:"bytes,3,opt,name=signature,proto3" json:"signature,omitempty"` // ed25519 over "peerserver/1/beacon" || body
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Beacon) Reset() {
+	*x = Beacon{}
+	mi := &file_protocol_peerserver_proto_msgTypes[55]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Beacon) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Beacon) ProtoMessage() {}
+
+func (x *Beacon) ProtoReflect() protoreflect.Message {
+	mi := &file_protocol_peerserver_proto_msgTypes[55]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Beacon.ProtoReflect.Descriptor instead.
+func (*Beacon) Descriptor() ([]byte, []int) {
+	return file_protocol_peerserver_proto_rawDescGZIP(), []int{55}
+}
+
+func (x *Beacon) GetKey() []byte {
+	if x != nil {
+		return x.Key
+	}
+	return nil
+}
+
+func (x *Beacon) GetBody() []byte {
+	if x != nil {
+		return x.Body
+	}
+	return nil
+}
+
+func (x *Beacon) GetSignature() []byte {
+	if x != nil {
+		return x.Signature
+	}
+	return nil
+}
+
+// BeaconBody is a node's when it has a record, or else a peer's.
+type BeaconBody struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Nonce         []byte                 `protobuf:"bytes,1,opt,name=nonce,proto3" json:"nonce,omitempty"`   // 8 bytes, random for each beacon
+	Tags          [][]byte               `protobuf:"bytes,2,rep,name=tags,proto3" json:"tags,omitempty"`     // of a peer's apps: HMAC-SHA256(AppID, "peerserver/1/beacon" || key || nonce)[:16], at most 16
+	Port          uint32                 `protobuf:"varint,3,opt,name=port,proto3" json:"port,omitempty"`    // of a peer: TCP, at the datagram's source address
+	Record        *SignedRecord          `protobuf:"bytes,4,opt,name=record,proto3" json:"record,omitempty"` // of a node, with URLs on the LAN
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BeaconBody) Reset() {
+	*x = BeaconBody{}
+	mi := &file_protocol_peerserver_proto_msgTypes[56]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BeaconBody) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BeaconBody) ProtoMessage() {}
+
+func (x *BeaconBody) ProtoReflect() protoreflect.Message {
+	mi := &file_protocol_peerserver_proto_msgTypes[56]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BeaconBody.ProtoReflect.Descriptor instead.
+func (*BeaconBody) Descriptor() ([]byte, []int) {
+	return file_protocol_peerserver_proto_rawDescGZIP(), []int{56}
+}
+
+func (x *BeaconBody) GetNonce() []byte {
+	if x != nil {
+		return x.Nonce
+	}
+	return nil
+}
+
+func (x *BeaconBody) GetTags() [][]byte {
+	if x != nil {
+		return x.Tags
+	}
+	return nil
+}
+
+func (x *BeaconBody) GetPort() uint32 {
+	if x != nil {
+		return x.Port
+	}
+	return 0
+}
+
+func (x *BeaconBody) GetRecord() *SignedRecord {
+	if x != nil {
+		return x.Record
+	}
+	return nil
+}
+
+// LANHello is the first message on a TCP connection between two peers that have
+// heard each other's beacons; the one with the lower key dials. Messages are
+// protobuf, each after its length in 4 bytes, big endian, at most 65,535. After
+// a LANHello of each side both send Controls: a Linked with their own presence,
+// and what they have for each other as passed.
+type LANHello struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Key           []byte                 `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`     // PeerID
+	Nonce         []byte                 `protobuf:"bytes,2,opt,name=nonce,proto3" json:"nonce,omitempty"` // 16 bytes, random
+	Tag           []byte                 `protobuf:"bytes,3,opt,name=tag,proto3" json:"tag,omitempty"`     // HMAC-SHA256(AppID, "peerserver/1/lan" || key || nonce)[:16]
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LANHello) Reset() {
+	*x = LANHello{}
+	mi := &file_protocol_peerserver_proto_msgTypes[57]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LANHello) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LANHello) ProtoMessage() {}
+
+func (x *LANHello) ProtoReflect() protoreflect.Message {
+	mi := &file_protocol_peerserver_proto_msgTypes[57]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LANHello.ProtoReflect.Descriptor instead.
+func (*LANHello) Descriptor() ([]byte, []int) {
+	return file_protocol_peerserver_proto_rawDescGZIP(), []int{57}
+}
+
+func (x *LANHello) GetKey() []byte {
+	if x != nil {
+		return x.Key
+	}
+	return nil
+}
+
+func (x *LANHello) GetNonce() []byte {
+	if x != nil {
+		return x.Nonce
+	}
+	return nil
+}
+
+func (x *LANHello) GetTag() []byte {
+	if x != nil {
+		return x.Tag
+	}
+	return nil
+}
+
 type Interest_Tag struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Tag           []byte                 `protobuf:"bytes,1,opt,name=tag,proto3" json:"tag,omitempty"`
@@ -3346,7 +4846,7 @@ type Interest_Tag struct {
 
 func (x *Interest_Tag) Reset() {
 	*x = Interest_Tag{}
-	mi := &file_protocol_peerserver_proto_msgTypes[39]
+	mi := &file_protocol_peerserver_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3358,7 +4858,7 @@ func (x *Interest_Tag) String() string {
 func (*Interest_Tag) ProtoMessage() {}
 
 func (x *Interest_Tag) ProtoReflect() protoreflect.Message {
-	mi := &file_protocol_peerserver_proto_msgTypes[39]
+	mi := &file_protocol_peerserver_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3399,7 +4899,7 @@ type Swarm_Member struct {
 
 func (x *Swarm_Member) Reset() {
 	*x = Swarm_Member{}
-	mi := &file_protocol_peerserver_proto_msgTypes[40]
+	mi := &file_protocol_peerserver_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3411,7 +4911,7 @@ func (x *Swarm_Member) String() string {
 func (*Swarm_Member) ProtoMessage() {}
 
 func (x *Swarm_Member) ProtoReflect() protoreflect.Message {
-	mi := &file_protocol_peerserver_proto_msgTypes[40]
+	mi := &file_protocol_peerserver_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3460,7 +4960,7 @@ type Offers_Offer struct {
 
 func (x *Offers_Offer) Reset() {
 	*x = Offers_Offer{}
-	mi := &file_protocol_peerserver_proto_msgTypes[41]
+	mi := &file_protocol_peerserver_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3472,7 +4972,7 @@ func (x *Offers_Offer) String() string {
 func (*Offers_Offer) ProtoMessage() {}
 
 func (x *Offers_Offer) ProtoReflect() protoreflect.Message {
-	mi := &file_protocol_peerserver_proto_msgTypes[41]
+	mi := &file_protocol_peerserver_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3527,7 +5027,7 @@ type Presence_Join struct {
 
 func (x *Presence_Join) Reset() {
 	*x = Presence_Join{}
-	mi := &file_protocol_peerserver_proto_msgTypes[42]
+	mi := &file_protocol_peerserver_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3539,7 +5039,7 @@ func (x *Presence_Join) String() string {
 func (*Presence_Join) ProtoMessage() {}
 
 func (x *Presence_Join) ProtoReflect() protoreflect.Message {
-	mi := &file_protocol_peerserver_proto_msgTypes[42]
+	mi := &file_protocol_peerserver_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3586,7 +5086,7 @@ type Presence_Leave struct {
 
 func (x *Presence_Leave) Reset() {
 	*x = Presence_Leave{}
-	mi := &file_protocol_peerserver_proto_msgTypes[43]
+	mi := &file_protocol_peerserver_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3598,7 +5098,7 @@ func (x *Presence_Leave) String() string {
 func (*Presence_Leave) ProtoMessage() {}
 
 func (x *Presence_Leave) ProtoReflect() protoreflect.Message {
-	mi := &file_protocol_peerserver_proto_msgTypes[43]
+	mi := &file_protocol_peerserver_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3788,15 +5288,16 @@ const file_protocol_peerserver_proto_rawDesc = "" +
 	"\x04urls\x18\x03 \x03(\tR\x04urls\x12\x1b\n" +
 	"\tstun_port\x18\x04 \x01(\rR\bstunPort\x12\x1b\n" +
 	"\tturn_port\x18\x05 \x01(\rR\bturnPort\x12\x12\n" +
-	"\x04load\x18\x06 \x01(\rR\x04load\"\xfc\x01\n" +
+	"\x04load\x18\x06 \x01(\rR\x04load\"\xb6\x02\n" +
 	"\x06ToNode\x12\x10\n" +
 	"\x03ref\x18\x01 \x01(\rR\x03ref\x12,\n" +
 	"\x05login\x18\x02 \x01(\v2\x14.peerserver.v1.LoginH\x00R\x05login\x12)\n" +
 	"\x04join\x18\x03 \x01(\v2\x13.peerserver.v1.JoinH\x00R\x04join\x12)\n" +
 	"\x04part\x18\x04 \x01(\v2\x13.peerserver.v1.PartH\x00R\x04part\x12)\n" +
 	"\x04send\x18\x05 \x01(\v2\x13.peerserver.v1.SendH\x00R\x04send\x12)\n" +
-	"\x04beat\x18\x06 \x01(\v2\x13.peerserver.v1.BeatH\x00R\x04beatB\x06\n" +
-	"\x04body\"\xc5\x03\n" +
+	"\x04beat\x18\x06 \x01(\v2\x13.peerserver.v1.BeatH\x00R\x04beat\x128\n" +
+	"\tbroadcast\x18\a \x01(\v2\x18.peerserver.v1.BroadcastH\x00R\tbroadcastB\x06\n" +
+	"\x04body\"\xff\x03\n" +
 	"\x06ToPeer\x12\x10\n" +
 	"\x03ref\x18\x01 \x01(\rR\x03ref\x128\n" +
 	"\tchallenge\x18\x02 \x01(\v2\x18.peerserver.v1.ChallengeH\x00R\tchallenge\x122\n" +
@@ -3806,7 +5307,9 @@ const file_protocol_peerserver_proto_rawDesc = "" +
 	"\arefused\x18\x06 \x01(\v2\x16.peerserver.v1.RefusedH\x00R\arefused\x122\n" +
 	"\aarrived\x18\a \x01(\v2\x16.peerserver.v1.ArrivedH\x00R\aarrived\x125\n" +
 	"\bdeparted\x18\b \x01(\v2\x17.peerserver.v1.DepartedH\x00R\bdeparted\x128\n" +
-	"\tdelivered\x18\t \x01(\v2\x18.peerserver.v1.DeliveredH\x00R\tdeliveredB\x06\n" +
+	"\tdelivered\x18\t \x01(\v2\x18.peerserver.v1.DeliveredH\x00R\tdelivered\x128\n" +
+	"\tbroadcast\x18\n" +
+	" \x01(\v2\x18.peerserver.v1.BroadcastH\x00R\tbroadcastB\x06\n" +
 	"\x04body\"O\n" +
 	"\tChallenge\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x12\x12\n" +
@@ -3821,9 +5324,10 @@ const file_protocol_peerserver_proto_rawDesc = "" +
 	"\x05nodes\x18\x01 \x03(\v2\x1b.peerserver.v1.SignedRecordR\x05nodes\"S\n" +
 	"\x04Join\x12\x10\n" +
 	"\x03app\x18\x01 \x01(\fR\x03app\x129\n" +
-	"\bpresence\x18\x02 \x01(\v2\x1d.peerserver.v1.SignedPresenceR\bpresence\"\"\n" +
+	"\bpresence\x18\x02 \x01(\v2\x1d.peerserver.v1.SignedPresenceR\bpresence\"<\n" +
 	"\x06Joined\x12\x18\n" +
-	"\amembers\x18\x01 \x01(\rR\amembers\"2\n" +
+	"\amembers\x18\x01 \x01(\rR\amembers\x12\x18\n" +
+	"\aresumed\x18\x02 \x01(\bR\aresumed\"2\n" +
 	"\x04Part\x12\x10\n" +
 	"\x03app\x18\x01 \x01(\fR\x03app\x12\x18\n" +
 	"\asession\x18\x02 \x01(\fR\asession\"\x8b\x01\n" +
@@ -3832,19 +5336,24 @@ const file_protocol_peerserver_proto_rawDesc = "" +
 	"\asession\x18\x02 \x01(\fR\asession\x12\x0e\n" +
 	"\x02to\x18\x03 \x01(\fR\x02to\x123\n" +
 	"\benvelope\x18\x04 \x01(\v2\x17.peerserver.v1.EnvelopeR\benvelope\x12\x12\n" +
-	"\x04data\x18\x05 \x01(\bR\x04data\"\x06\n" +
+	"\x04data\x18\x05 \x01(\bR\x04data\"l\n" +
+	"\tBroadcast\x12\x10\n" +
+	"\x03app\x18\x01 \x01(\fR\x03app\x12\x18\n" +
+	"\asession\x18\x02 \x01(\fR\asession\x123\n" +
+	"\benvelope\x18\x03 \x01(\v2\x17.peerserver.v1.EnvelopeR\benvelope\"\x06\n" +
 	"\x04Beat\"\x06\n" +
 	"\x04Done\"R\n" +
 	"\aRefused\x12\x12\n" +
 	"\x04code\x18\x01 \x01(\rR\x04code\x12\x12\n" +
 	"\x04text\x18\x02 \x01(\tR\x04text\x12\x1f\n" +
 	"\vretry_after\x18\x03 \x01(\rR\n" +
-	"retryAfter\"\x88\x01\n" +
+	"retryAfter\"\x9c\x01\n" +
 	"\aArrived\x12\x10\n" +
 	"\x03app\x18\x01 \x01(\fR\x03app\x12\x18\n" +
 	"\asession\x18\x02 \x01(\fR\asession\x129\n" +
 	"\bpresence\x18\x03 \x01(\v2\x1d.peerserver.v1.SignedPresenceR\bpresence\x12\x16\n" +
-	"\x06before\x18\x04 \x01(\bR\x06before\"b\n" +
+	"\x06before\x18\x04 \x01(\bR\x06before\x12\x12\n" +
+	"\x04node\x18\x05 \x01(\fR\x04node\"b\n" +
 	"\bDeparted\x12\x10\n" +
 	"\x03app\x18\x01 \x01(\fR\x03app\x12\x18\n" +
 	"\asession\x18\x02 \x01(\fR\asession\x12\x16\n" +
@@ -3870,7 +5379,7 @@ const file_protocol_peerserver_proto_rawDesc = "" +
 	"\bmetadata\x18\b \x01(\fR\bmetadata\"<\n" +
 	"\bEnvelope\x12\x12\n" +
 	"\x04body\x18\x01 \x01(\fR\x04body\x12\x1c\n" +
-	"\tsignature\x18\x02 \x01(\fR\tsignature\"\xc4\x02\n" +
+	"\tsignature\x18\x02 \x01(\fR\tsignature\"\xd8\x02\n" +
 	"\fEnvelopeBody\x12\x10\n" +
 	"\x03app\x18\x01 \x01(\fR\x03app\x12\x12\n" +
 	"\x04from\x18\x02 \x01(\fR\x04from\x12\x0e\n" +
@@ -3878,7 +5387,7 @@ const file_protocol_peerserver_proto_rawDesc = "" +
 	"\bsequence\x18\x04 \x01(\x04R\bsequence\x124\n" +
 	"\x04kind\x18\x05 \x01(\x0e2 .peerserver.v1.EnvelopeBody.KindR\x04kind\x12\x10\n" +
 	"\x03enc\x18\x06 \x01(\fR\x03enc\x12\x16\n" +
-	"\x06sealed\x18\a \x01(\fR\x06sealed\"\x81\x01\n" +
+	"\x06sealed\x18\a \x01(\fR\x06sealed\"\x95\x01\n" +
 	"\x04Kind\x12\x14\n" +
 	"\x10KIND_UNSPECIFIED\x10\x00\x12\x0e\n" +
 	"\n" +
@@ -3887,7 +5396,104 @@ const file_protocol_peerserver_proto_rawDesc = "" +
 	"\x0fKIND_CANDIDATES\x10\x03\x12\x10\n" +
 	"\fKIND_MESSAGE\x10\x04\x12\r\n" +
 	"\tKIND_DATA\x10\x05\x12\f\n" +
-	"\bKIND_BYE\x10\x06B5Z3github.com/peerservers/peerserver/protocol;protocolb\x06proto3"
+	"\bKIND_BYE\x10\x06\x12\x12\n" +
+	"\x0eKIND_BROADCAST\x10\a\"\x88\x06\n" +
+	"\aControl\x12,\n" +
+	"\x05start\x18\x01 \x01(\v2\x14.peerserver.v1.StartH\x00R\x05start\x12,\n" +
+	"\x05piece\x18\x02 \x01(\v2\x14.peerserver.v1.PieceH\x00R\x05piece\x12/\n" +
+	"\x06linked\x18\x03 \x01(\v2\x15.peerserver.v1.LinkedH\x00R\x06linked\x125\n" +
+	"\bunlinked\x18\x04 \x01(\v2\x17.peerserver.v1.UnlinkedH\x00R\bunlinked\x122\n" +
+	"\aforward\x18\x05 \x01(\v2\x16.peerserver.v1.ForwardH\x00R\aforward\x128\n" +
+	"\tforwarded\x18\x06 \x01(\v2\x18.peerserver.v1.ForwardedH\x00R\tforwarded\x121\n" +
+	"\x06passed\x18\a \x01(\v2\x17.peerserver.v1.EnvelopeH\x00R\x06passed\x12/\n" +
+	"\x06spread\x18\b \x01(\v2\x15.peerserver.v1.SpreadH\x00R\x06spread\x12)\n" +
+	"\x04call\x18\t \x01(\v2\x13.peerserver.v1.CallH\x00R\x04call\x129\n" +
+	"\n" +
+	"call_value\x18\n" +
+	" \x01(\v2\x18.peerserver.v1.CallValueH\x00R\tcallValue\x12B\n" +
+	"\rcall_progress\x18\v \x01(\v2\x1b.peerserver.v1.CallProgressH\x00R\fcallProgress\x129\n" +
+	"\n" +
+	"call_error\x18\f \x01(\v2\x18.peerserver.v1.CallErrorH\x00R\tcallError\x12<\n" +
+	"\vcall_credit\x18\r \x01(\v2\x19.peerserver.v1.CallCreditH\x00R\n" +
+	"callCredit\x12<\n" +
+	"\vcall_cancel\x18\x0e \x01(\v2\x19.peerserver.v1.CallCancelH\x00R\n" +
+	"callCancelB\x06\n" +
+	"\x04body\"\x19\n" +
+	"\x05Start\x12\x10\n" +
+	"\x03run\x18\x01 \x01(\x04R\x03run\"\xa2\x01\n" +
+	"\x05Piece\x12\x10\n" +
+	"\x03run\x18\x01 \x01(\x04R\x03run\x12\x1a\n" +
+	"\bsequence\x18\x02 \x01(\x04R\bsequence\x12\x18\n" +
+	"\achannel\x18\x03 \x01(\rR\achannel\x12\x12\n" +
+	"\x04more\x18\x04 \x01(\bR\x04more\x12\x12\n" +
+	"\x04data\x18\x05 \x01(\fR\x04data\x12\x17\n" +
+	"\aack_run\x18\x06 \x01(\x04R\x06ackRun\x12\x10\n" +
+	"\x03ack\x18\a \x01(\x04R\x03ack\"l\n" +
+	"\x06Linked\x129\n" +
+	"\bpresence\x18\x01 \x01(\v2\x1d.peerserver.v1.SignedPresenceR\bpresence\x12'\n" +
+	"\x04path\x18\x02 \x01(\x0e2\x13.peerserver.v1.PathR\x04path\"\"\n" +
+	"\bUnlinked\x12\x16\n" +
+	"\x06member\x18\x01 \x01(\fR\x06member\"`\n" +
+	"\aForward\x12\x10\n" +
+	"\x03ref\x18\x01 \x01(\rR\x03ref\x12\x0e\n" +
+	"\x02to\x18\x02 \x01(\fR\x02to\x123\n" +
+	"\benvelope\x18\x03 \x01(\v2\x17.peerserver.v1.EnvelopeR\benvelope\"1\n" +
+	"\tForwarded\x12\x10\n" +
+	"\x03ref\x18\x01 \x01(\rR\x03ref\x12\x12\n" +
+	"\x04code\x18\x02 \x01(\rR\x04code\"Q\n" +
+	"\x06Spread\x123\n" +
+	"\benvelope\x18\x01 \x01(\v2\x17.peerserver.v1.EnvelopeR\benvelope\x12\x12\n" +
+	"\x04pass\x18\x02 \x01(\bR\x04pass\"\x80\x01\n" +
+	"\x04Call\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\rR\x02id\x12\x12\n" +
+	"\x04path\x18\x02 \x01(\tR\x04path\x12(\n" +
+	"\x04args\x18\x03 \x01(\v2\x14.peerserver.v1.ValueR\x04args\x12\x12\n" +
+	"\x04more\x18\x04 \x01(\bR\x04more\x12\x16\n" +
+	"\x06credit\x18\x05 \x01(\rR\x06credit\"=\n" +
+	"\x05Value\x12\x14\n" +
+	"\x04json\x18\x01 \x01(\fH\x00R\x04json\x12\x16\n" +
+	"\x05bytes\x18\x02 \x01(\fH\x00R\x05bytesB\x06\n" +
+	"\x04kind\"o\n" +
+	"\tCallValue\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\rR\x02id\x12*\n" +
+	"\x05value\x18\x02 \x01(\v2\x14.peerserver.v1.ValueR\x05value\x12\x12\n" +
+	"\x04more\x18\x03 \x01(\bR\x04more\x12\x12\n" +
+	"\x04last\x18\x04 \x01(\bR\x04last\"J\n" +
+	"\fCallProgress\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\rR\x02id\x12*\n" +
+	"\x05value\x18\x02 \x01(\v2\x14.peerserver.v1.ValueR\x05value\"m\n" +
+	"\tCallError\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\rR\x02id\x12\x12\n" +
+	"\x04code\x18\x02 \x01(\tR\x04code\x12\x12\n" +
+	"\x04text\x18\x03 \x01(\tR\x04text\x12(\n" +
+	"\x04data\x18\x04 \x01(\v2\x14.peerserver.v1.ValueR\x04data\"4\n" +
+	"\n" +
+	"CallCredit\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\rR\x02id\x12\x16\n" +
+	"\x06values\x18\x02 \x01(\rR\x06values\"\x1c\n" +
+	"\n" +
+	"CallCancel\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\rR\x02id\"L\n" +
+	"\x06Beacon\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\fR\x03key\x12\x12\n" +
+	"\x04body\x18\x02 \x01(\fR\x04body\x12\x1c\n" +
+	"\tsignature\x18\x03 \x01(\fR\tsignature\"\x7f\n" +
+	"\n" +
+	"BeaconBody\x12\x14\n" +
+	"\x05nonce\x18\x01 \x01(\fR\x05nonce\x12\x12\n" +
+	"\x04tags\x18\x02 \x03(\fR\x04tags\x12\x12\n" +
+	"\x04port\x18\x03 \x01(\rR\x04port\x123\n" +
+	"\x06record\x18\x04 \x01(\v2\x1b.peerserver.v1.SignedRecordR\x06record\"D\n" +
+	"\bLANHello\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\fR\x03key\x12\x14\n" +
+	"\x05nonce\x18\x02 \x01(\fR\x05nonce\x12\x10\n" +
+	"\x03tag\x18\x03 \x01(\fR\x03tag*L\n" +
+	"\x04Path\x12\x14\n" +
+	"\x10PATH_UNSPECIFIED\x10\x00\x12\x0f\n" +
+	"\vPATH_DIRECT\x10\x01\x12\r\n" +
+	"\tPATH_TURN\x10\x02\x12\x0e\n" +
+	"\n" +
+	"PATH_NODES\x10\x03B5Z3github.com/peerservers/peerserver/protocol;protocolb\x06proto3"
 
 var (
 	file_protocol_peerserver_proto_rawDescOnce sync.Once
@@ -3901,111 +5507,157 @@ func file_protocol_peerserver_proto_rawDescGZIP() []byte {
 	return file_protocol_peerserver_proto_rawDescData
 }
 
-var file_protocol_peerserver_proto_enumTypes = make([]protoimpl.EnumInfo, 5)
-var file_protocol_peerserver_proto_msgTypes = make([]protoimpl.MessageInfo, 44)
+var file_protocol_peerserver_proto_enumTypes = make([]protoimpl.EnumInfo, 6)
+var file_protocol_peerserver_proto_msgTypes = make([]protoimpl.MessageInfo, 63)
 var file_protocol_peerserver_proto_goTypes = []any{
-	(Signal_Kind)(0),        // 0: peerserver.v1.Signal.Kind
-	(Presence_Leave_Why)(0), // 1: peerserver.v1.Presence.Leave.Why
-	(Probe_Outcome)(0),      // 2: peerserver.v1.Probe.Outcome
-	(Bye_Code)(0),           // 3: peerserver.v1.Bye.Code
-	(EnvelopeBody_Kind)(0),  // 4: peerserver.v1.EnvelopeBody.Kind
-	(*Packet)(nil),          // 5: peerserver.v1.Packet
-	(*Frame)(nil),           // 6: peerserver.v1.Frame
-	(*Hello)(nil),           // 7: peerserver.v1.Hello
-	(*Resume)(nil),          // 8: peerserver.v1.Resume
-	(*Interest)(nil),        // 9: peerserver.v1.Interest
-	(*Swarm)(nil),           // 10: peerserver.v1.Swarm
-	(*Offers)(nil),          // 11: peerserver.v1.Offers
-	(*Signal)(nil),          // 12: peerserver.v1.Signal
-	(*Publish)(nil),         // 13: peerserver.v1.Publish
-	(*Presence)(nil),        // 14: peerserver.v1.Presence
-	(*Find)(nil),            // 15: peerserver.v1.Find
-	(*Claim)(nil),           // 16: peerserver.v1.Claim
-	(*Holds)(nil),           // 17: peerserver.v1.Holds
-	(*Fail)(nil),            // 18: peerserver.v1.Fail
-	(*Nodes)(nil),           // 19: peerserver.v1.Nodes
-	(*Ping)(nil),            // 20: peerserver.v1.Ping
-	(*Probe)(nil),           // 21: peerserver.v1.Probe
-	(*Bye)(nil),             // 22: peerserver.v1.Bye
-	(*SignedRecord)(nil),    // 23: peerserver.v1.SignedRecord
-	(*RecordBody)(nil),      // 24: peerserver.v1.RecordBody
-	(*ToNode)(nil),          // 25: peerserver.v1.ToNode
-	(*ToPeer)(nil),          // 26: peerserver.v1.ToPeer
-	(*Challenge)(nil),       // 27: peerserver.v1.Challenge
-	(*Login)(nil),           // 28: peerserver.v1.Login
-	(*Welcome)(nil),         // 29: peerserver.v1.Welcome
-	(*Join)(nil),            // 30: peerserver.v1.Join
-	(*Joined)(nil),          // 31: peerserver.v1.Joined
-	(*Part)(nil),            // 32: peerserver.v1.Part
-	(*Send)(nil),            // 33: peerserver.v1.Send
-	(*Beat)(nil),            // 34: peerserver.v1.Beat
-	(*Done)(nil),            // 35: peerserver.v1.Done
-	(*Refused)(nil),         // 36: peerserver.v1.Refused
-	(*Arrived)(nil),         // 37: peerserver.v1.Arrived
-	(*Departed)(nil),        // 38: peerserver.v1.Departed
-	(*Delivered)(nil),       // 39: peerserver.v1.Delivered
-	(*SignedPresence)(nil),  // 40: peerserver.v1.SignedPresence
-	(*PresenceBody)(nil),    // 41: peerserver.v1.PresenceBody
-	(*Envelope)(nil),        // 42: peerserver.v1.Envelope
-	(*EnvelopeBody)(nil),    // 43: peerserver.v1.EnvelopeBody
-	(*Interest_Tag)(nil),    // 44: peerserver.v1.Interest.Tag
-	(*Swarm_Member)(nil),    // 45: peerserver.v1.Swarm.Member
-	(*Offers_Offer)(nil),    // 46: peerserver.v1.Offers.Offer
-	(*Presence_Join)(nil),   // 47: peerserver.v1.Presence.Join
-	(*Presence_Leave)(nil),  // 48: peerserver.v1.Presence.Leave
+	(Path)(0),               // 0: peerserver.v1.Path
+	(Signal_Kind)(0),        // 1: peerserver.v1.Signal.Kind
+	(Presence_Leave_Why)(0), // 2: peerserver.v1.Presence.Leave.Why
+	(Probe_Outcome)(0),      // 3: peerserver.v1.Probe.Outcome
+	(Bye_Code)(0),           // 4: peerserver.v1.Bye.Code
+	(EnvelopeBody_Kind)(0),  // 5: peerserver.v1.EnvelopeBody.Kind
+	(*Packet)(nil),          // 6: peerserver.v1.Packet
+	(*Frame)(nil),           // 7: peerserver.v1.Frame
+	(*Hello)(nil),           // 8: peerserver.v1.Hello
+	(*Resume)(nil),          // 9: peerserver.v1.Resume
+	(*Interest)(nil),        // 10: peerserver.v1.Interest
+	(*Swarm)(nil),           // 11: peerserver.v1.Swarm
+	(*Offers)(nil),          // 12: peerserver.v1.Offers
+	(*Signal)(nil),          // 13: peerserver.v1.Signal
+	(*Publish)(nil),         // 14: peerserver.v1.Publish
+	(*Presence)(nil),        // 15: peerserver.v1.Presence
+	(*Find)(nil),            // 16: peerserver.v1.Find
+	(*Claim)(nil),           // 17: peerserver.v1.Claim
+	(*Holds)(nil),           // 18: peerserver.v1.Holds
+	(*Fail)(nil),            // 19: peerserver.v1.Fail
+	(*Nodes)(nil),           // 20: peerserver.v1.Nodes
+	(*Ping)(nil),            // 21: peerserver.v1.Ping
+	(*Probe)(nil),           // 22: peerserver.v1.Probe
+	(*Bye)(nil),             // 23: peerserver.v1.Bye
+	(*SignedRecord)(nil),    // 24: peerserver.v1.SignedRecord
+	(*RecordBody)(nil),      // 25: peerserver.v1.RecordBody
+	(*ToNode)(nil),          // 26: peerserver.v1.ToNode
+	(*ToPeer)(nil),          // 27: peerserver.v1.ToPeer
+	(*Challenge)(nil),       // 28: peerserver.v1.Challenge
+	(*Login)(nil),           // 29: peerserver.v1.Login
+	(*Welcome)(nil),         // 30: peerserver.v1.Welcome
+	(*Join)(nil),            // 31: peerserver.v1.Join
+	(*Joined)(nil),          // 32: peerserver.v1.Joined
+	(*Part)(nil),            // 33: peerserver.v1.Part
+	(*Send)(nil),            // 34: peerserver.v1.Send
+	(*Broadcast)(nil),       // 35: peerserver.v1.Broadcast
+	(*Beat)(nil),            // 36: peerserver.v1.Beat
+	(*Done)(nil),            // 37: peerserver.v1.Done
+	(*Refused)(nil),         // 38: peerserver.v1.Refused
+	(*Arrived)(nil),         // 39: peerserver.v1.Arrived
+	(*Departed)(nil),        // 40: peerserver.v1.Departed
+	(*Delivered)(nil),       // 41: peerserver.v1.Delivered
+	(*SignedPresence)(nil),  // 42: peerserver.v1.SignedPresence
+	(*PresenceBody)(nil),    // 43: peerserver.v1.PresenceBody
+	(*Envelope)(nil),        // 44: peerserver.v1.Envelope
+	(*EnvelopeBody)(nil),    // 45: peerserver.v1.EnvelopeBody
+	(*Control)(nil),         // 46: peerserver.v1.Control
+	(*Start)(nil),           // 47: peerserver.v1.Start
+	(*Piece)(nil),           // 48: peerserver.v1.Piece
+	(*Linked)(nil),          // 49: peerserver.v1.Linked
+	(*Unlinked)(nil),        // 50: peerserver.v1.Unlinked
+	(*Forward)(nil),         // 51: peerserver.v1.Forward
+	(*Forwarded)(nil),       // 52: peerserver.v1.Forwarded
+	(*Spread)(nil),          // 53: peerserver.v1.Spread
+	(*Call)(nil),            // 54: peerserver.v1.Call
+	(*Value)(nil),           // 55: peerserver.v1.Value
+	(*CallValue)(nil),       // 56: peerserver.v1.CallValue
+	(*CallProgress)(nil),    // 57: peerserver.v1.CallProgress
+	(*CallError)(nil),       // 58: peerserver.v1.CallError
+	(*CallCredit)(nil),      // 59: peerserver.v1.CallCredit
+	(*CallCancel)(nil),      // 60: peerserver.v1.CallCancel
+	(*Beacon)(nil),          // 61: peerserver.v1.Beacon
+	(*BeaconBody)(nil),      // 62: peerserver.v1.BeaconBody
+	(*LANHello)(nil),        // 63: peerserver.v1.LANHello
+	(*Interest_Tag)(nil),    // 64: peerserver.v1.Interest.Tag
+	(*Swarm_Member)(nil),    // 65: peerserver.v1.Swarm.Member
+	(*Offers_Offer)(nil),    // 66: peerserver.v1.Offers.Offer
+	(*Presence_Join)(nil),   // 67: peerserver.v1.Presence.Join
+	(*Presence_Leave)(nil),  // 68: peerserver.v1.Presence.Leave
 }
 var file_protocol_peerserver_proto_depIdxs = []int32{
-	6,  // 0: peerserver.v1.Packet.frames:type_name -> peerserver.v1.Frame
-	8,  // 1: peerserver.v1.Frame.resume:type_name -> peerserver.v1.Resume
-	9,  // 2: peerserver.v1.Frame.interest:type_name -> peerserver.v1.Interest
-	10, // 3: peerserver.v1.Frame.swarm:type_name -> peerserver.v1.Swarm
-	11, // 4: peerserver.v1.Frame.offers:type_name -> peerserver.v1.Offers
-	12, // 5: peerserver.v1.Frame.signal:type_name -> peerserver.v1.Signal
-	13, // 6: peerserver.v1.Frame.publish:type_name -> peerserver.v1.Publish
-	14, // 7: peerserver.v1.Frame.presence:type_name -> peerserver.v1.Presence
-	15, // 8: peerserver.v1.Frame.find:type_name -> peerserver.v1.Find
-	16, // 9: peerserver.v1.Frame.claim:type_name -> peerserver.v1.Claim
-	17, // 10: peerserver.v1.Frame.holds:type_name -> peerserver.v1.Holds
-	18, // 11: peerserver.v1.Frame.fail:type_name -> peerserver.v1.Fail
-	19, // 12: peerserver.v1.Frame.nodes:type_name -> peerserver.v1.Nodes
-	20, // 13: peerserver.v1.Frame.ping:type_name -> peerserver.v1.Ping
-	21, // 14: peerserver.v1.Frame.probe:type_name -> peerserver.v1.Probe
-	22, // 15: peerserver.v1.Frame.bye:type_name -> peerserver.v1.Bye
-	23, // 16: peerserver.v1.Hello.record:type_name -> peerserver.v1.SignedRecord
-	44, // 17: peerserver.v1.Interest.tags:type_name -> peerserver.v1.Interest.Tag
-	45, // 18: peerserver.v1.Swarm.list:type_name -> peerserver.v1.Swarm.Member
-	46, // 19: peerserver.v1.Offers.offers:type_name -> peerserver.v1.Offers.Offer
-	0,  // 20: peerserver.v1.Signal.kind:type_name -> peerserver.v1.Signal.Kind
-	47, // 21: peerserver.v1.Presence.joins:type_name -> peerserver.v1.Presence.Join
-	48, // 22: peerserver.v1.Presence.leaves:type_name -> peerserver.v1.Presence.Leave
-	23, // 23: peerserver.v1.Nodes.records:type_name -> peerserver.v1.SignedRecord
-	2,  // 24: peerserver.v1.Probe.outcome:type_name -> peerserver.v1.Probe.Outcome
-	3,  // 25: peerserver.v1.Bye.code:type_name -> peerserver.v1.Bye.Code
-	28, // 26: peerserver.v1.ToNode.login:type_name -> peerserver.v1.Login
-	30, // 27: peerserver.v1.ToNode.join:type_name -> peerserver.v1.Join
-	32, // 28: peerserver.v1.ToNode.part:type_name -> peerserver.v1.Part
-	33, // 29: peerserver.v1.ToNode.send:type_name -> peerserver.v1.Send
-	34, // 30: peerserver.v1.ToNode.beat:type_name -> peerserver.v1.Beat
-	27, // 31: peerserver.v1.ToPeer.challenge:type_name -> peerserver.v1.Challenge
-	29, // 32: peerserver.v1.ToPeer.welcome:type_name -> peerserver.v1.Welcome
-	31, // 33: peerserver.v1.ToPeer.joined:type_name -> peerserver.v1.Joined
-	35, // 34: peerserver.v1.ToPeer.done:type_name -> peerserver.v1.Done
-	36, // 35: peerserver.v1.ToPeer.refused:type_name -> peerserver.v1.Refused
-	37, // 36: peerserver.v1.ToPeer.arrived:type_name -> peerserver.v1.Arrived
-	38, // 37: peerserver.v1.ToPeer.departed:type_name -> peerserver.v1.Departed
-	39, // 38: peerserver.v1.ToPeer.delivered:type_name -> peerserver.v1.Delivered
-	23, // 39: peerserver.v1.Welcome.nodes:type_name -> peerserver.v1.SignedRecord
-	40, // 40: peerserver.v1.Join.presence:type_name -> peerserver.v1.SignedPresence
-	42, // 41: peerserver.v1.Send.envelope:type_name -> peerserver.v1.Envelope
-	40, // 42: peerserver.v1.Arrived.presence:type_name -> peerserver.v1.SignedPresence
-	42, // 43: peerserver.v1.Delivered.envelope:type_name -> peerserver.v1.Envelope
-	4,  // 44: peerserver.v1.EnvelopeBody.kind:type_name -> peerserver.v1.EnvelopeBody.Kind
-	1,  // 45: peerserver.v1.Presence.Leave.why:type_name -> peerserver.v1.Presence.Leave.Why
-	46, // [46:46] is the sub-list for method output_type
-	46, // [46:46] is the sub-list for method input_type
-	46, // [46:46] is the sub-list for extension type_name
-	46, // [46:46] is the sub-list for extension extendee
-	0,  // [0:46] is the sub-list for field type_name
+	7,  // 0: peerserver.v1.Packet.frames:type_name -> peerserver.v1.Frame
+	9,  // 1: peerserver.v1.Frame.resume:type_name -> peerserver.v1.Resume
+	10, // 2: peerserver.v1.Frame.interest:type_name -> peerserver.v1.Interest
+	11, // 3: peerserver.v1.Frame.swarm:type_name -> peerserver.v1.Swarm
+	12, // 4: peerserver.v1.Frame.offers:type_name -> peerserver.v1.Offers
+	13, // 5: peerserver.v1.Frame.signal:type_name -> peerserver.v1.Signal
+	14, // 6: peerserver.v1.Frame.publish:type_name -> peerserver.v1.Publish
+	15, // 7: peerserver.v1.Frame.presence:type_name -> peerserver.v1.Presence
+	16, // 8: peerserver.v1.Frame.find:type_name -> peerserver.v1.Find
+	17, // 9: peerserver.v1.Frame.claim:type_name -> peerserver.v1.Claim
+	18, // 10: peerserver.v1.Frame.holds:type_name -> peerserver.v1.Holds
+	19, // 11: peerserver.v1.Frame.fail:type_name -> peerserver.v1.Fail
+	20, // 12: peerserver.v1.Frame.nodes:type_name -> peerserver.v1.Nodes
+	21, // 13: peerserver.v1.Frame.ping:type_name -> peerserver.v1.Ping
+	22, // 14: peerserver.v1.Frame.probe:type_name -> peerserver.v1.Probe
+	23, // 15: peerserver.v1.Frame.bye:type_name -> peerserver.v1.Bye
+	24, // 16: peerserver.v1.Hello.record:type_name -> peerserver.v1.SignedRecord
+	64, // 17: peerserver.v1.Interest.tags:type_name -> peerserver.v1.Interest.Tag
+	65, // 18: peerserver.v1.Swarm.list:type_name -> peerserver.v1.Swarm.Member
+	66, // 19: peerserver.v1.Offers.offers:type_name -> peerserver.v1.Offers.Offer
+	1,  // 20: peerserver.v1.Signal.kind:type_name -> peerserver.v1.Signal.Kind
+	67, // 21: peerserver.v1.Presence.joins:type_name -> peerserver.v1.Presence.Join
+	68, // 22: peerserver.v1.Presence.leaves:type_name -> peerserver.v1.Presence.Leave
+	24, // 23: peerserver.v1.Nodes.records:type_name -> peerserver.v1.SignedRecord
+	3,  // 24: peerserver.v1.Probe.outcome:type_name -> peerserver.v1.Probe.Outcome
+	4,  // 25: peerserver.v1.Bye.code:type_name -> peerserver.v1.Bye.Code
+	29, // 26: peerserver.v1.ToNode.login:type_name -> peerserver.v1.Login
+	31, // 27: peerserver.v1.ToNode.join:type_name -> peerserver.v1.Join
+	33, // 28: peerserver.v1.ToNode.part:type_name -> peerserver.v1.Part
+	34, // 29: peerserver.v1.ToNode.send:type_name -> peerserver.v1.Send
+	36, // 30: peerserver.v1.ToNode.beat:type_name -> peerserver.v1.Beat
+	35, // 31: peerserver.v1.ToNode.broadcast:type_name -> peerserver.v1.Broadcast
+	28, // 32: peerserver.v1.ToPeer.challenge:type_name -> peerserver.v1.Challenge
+	30, // 33: peerserver.v1.ToPeer.welcome:type_name -> peerserver.v1.Welcome
+	32, // 34: peerserver.v1.ToPeer.joined:type_name -> peerserver.v1.Joined
+	37, // 35: peerserver.v1.ToPeer.done:type_name -> peerserver.v1.Done
+	38, // 36: peerserver.v1.ToPeer.refused:type_name -> peerserver.v1.Refused
+	39, // 37: peerserver.v1.ToPeer.arrived:type_name -> peerserver.v1.Arrived
+	40, // 38: peerserver.v1.ToPeer.departed:type_name -> peerserver.v1.Departed
+	41, // 39: peerserver.v1.ToPeer.delivered:type_name -> peerserver.v1.Delivered
+	35, // 40: peerserver.v1.ToPeer.broadcast:type_name -> peerserver.v1.Broadcast
+	24, // 41: peerserver.v1.Welcome.nodes:type_name -> peerserver.v1.SignedRecord
+	42, // 42: peerserver.v1.Join.presence:type_name -> peerserver.v1.SignedPresence
+	44, // 43: peerserver.v1.Send.envelope:type_name -> peerserver.v1.Envelope
+	44, // 44: peerserver.v1.Broadcast.envelope:type_name -> peerserver.v1.Envelope
+	42, // 45: peerserver.v1.Arrived.presence:type_name -> peerserver.v1.SignedPresence
+	44, // 46: peerserver.v1.Delivered.envelope:type_name -> peerserver.v1.Envelope
+	5,  // 47: peerserver.v1.EnvelopeBody.kind:type_name -> peerserver.v1.EnvelopeBody.Kind
+	47, // 48: peerserver.v1.Control.start:type_name -> peerserver.v1.Start
+	48, // 49: peerserver.v1.Control.piece:type_name -> peerserver.v1.Piece
+	49, // 50: peerserver.v1.Control.linked:type_name -> peerserver.v1.Linked
+	50, // 51: peerserver.v1.Control.unlinked:type_name -> peerserver.v1.Unlinked
+	51, // 52: peerserver.v1.Control.forward:type_name -> peerserver.v1.Forward
+	52, // 53: peerserver.v1.Control.forwarded:type_name -> peerserver.v1.Forwarded
+	44, // 54: peerserver.v1.Control.passed:type_name -> peerserver.v1.Envelope
+	53, // 55: peerserver.v1.Control.spread:type_name -> peerserver.v1.Spread
+	54, // 56: peerserver.v1.Control.call:type_name -> peerserver.v1.Call
+	56, // 57: peerserver.v1.Control.call_value:type_name -> peerserver.v1.CallValue
+	57, // 58: peerserver.v1.Control.call_progress:type_name -> peerserver.v1.CallProgress
+	58, // 59: peerserver.v1.Control.call_error:type_name -> peerserver.v1.CallError
+	59, // 60: peerserver.v1.Control.call_credit:type_name -> peerserver.v1.CallCredit
+	60, // 61: peerserver.v1.Control.call_cancel:type_name -> peerserver.v1.CallCancel
+	42, // 62: peerserver.v1.Linked.presence:type_name -> peerserver.v1.SignedPresence
+	0,  // 63: peerserver.v1.Linked.path:type_name -> peerserver.v1.Path
+	44, // 64: peerserver.v1.Forward.envelope:type_name -> peerserver.v1.Envelope
+	44, // 65: peerserver.v1.Spread.envelope:type_name -> peerserver.v1.Envelope
+	55, // 66: peerserver.v1.Call.args:type_name -> peerserver.v1.Value
+	55, // 67: peerserver.v1.CallValue.value:type_name -> peerserver.v1.Value
+	55, // 68: peerserver.v1.CallProgress.value:type_name -> peerserver.v1.Value
+	55, // 69: peerserver.v1.CallError.data:type_name -> peerserver.v1.Value
+	24, // 70: peerserver.v1.BeaconBody.record:type_name -> peerserver.v1.SignedRecord
+	2,  // 71: peerserver.v1.Presence.Leave.why:type_name -> peerserver.v1.Presence.Leave.Why
+	72, // [72:72] is the sub-list for method output_type
+	72, // [72:72] is the sub-list for method input_type
+	72, // [72:72] is the sub-list for extension type_name
+	72, // [72:72] is the sub-list for extension extendee
+	0,  // [0:72] is the sub-list for field type_name
 }
 
 func init() { file_protocol_peerserver_proto_init() }
@@ -4036,6 +5688,7 @@ func file_protocol_peerserver_proto_init() {
 		(*ToNode_Part)(nil),
 		(*ToNode_Send)(nil),
 		(*ToNode_Beat)(nil),
+		(*ToNode_Broadcast)(nil),
 	}
 	file_protocol_peerserver_proto_msgTypes[21].OneofWrappers = []any{
 		(*ToPeer_Challenge)(nil),
@@ -4046,14 +5699,35 @@ func file_protocol_peerserver_proto_init() {
 		(*ToPeer_Arrived)(nil),
 		(*ToPeer_Departed)(nil),
 		(*ToPeer_Delivered)(nil),
+		(*ToPeer_Broadcast)(nil),
+	}
+	file_protocol_peerserver_proto_msgTypes[40].OneofWrappers = []any{
+		(*Control_Start)(nil),
+		(*Control_Piece)(nil),
+		(*Control_Linked)(nil),
+		(*Control_Unlinked)(nil),
+		(*Control_Forward)(nil),
+		(*Control_Forwarded)(nil),
+		(*Control_Passed)(nil),
+		(*Control_Spread)(nil),
+		(*Control_Call)(nil),
+		(*Control_CallValue)(nil),
+		(*Control_CallProgress)(nil),
+		(*Control_CallError)(nil),
+		(*Control_CallCredit)(nil),
+		(*Control_CallCancel)(nil),
+	}
+	file_protocol_peerserver_proto_msgTypes[49].OneofWrappers = []any{
+		(*Value_Json)(nil),
+		(*Value_Bytes)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_protocol_peerserver_proto_rawDesc), len(file_protocol_peerserver_proto_rawDesc)),
-			NumEnums:      5,
-			NumMessages:   44,
+			NumEnums:      6,
+			NumMessages:   63,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
