@@ -1,6 +1,6 @@
 // The messages of the native door, as in protocol/peerserver.proto: there is what they mean.
 
-import { Message, type Value } from './codec.ts';
+import { Message, type Value as Decoded } from './codec.ts';
 
 export const SignedRecord = new Message({ key: [1, 'bytes'], seq: [2, 'int64'], value: [3, 'bytes'], signature: [4, 'bytes'] });
 export const RecordBody = new Message({
@@ -42,5 +42,33 @@ export const ToPeer = new Message({
   refused: [6, Refused], arrived: [7, Arrived], departed: [8, Departed], delivered: [9, Delivered],
 });
 
+// Between peers.
+
+export const Start = new Message({ run: [1, 'uint64'] });
+export const Piece = new Message({
+  run: [1, 'uint64'], sequence: [2, 'uint64'], channel: [3, 'uint32'], more: [4, 'bool'], data: [5, 'bytes'], ackRun: [6, 'uint64'], ack: [7, 'uint64'],
+});
+export const Path = { direct: 1, turn: 2, nodes: 3 } as const;
+export const Linked = new Message({ presence: [1, SignedPresence], path: [2, 'uint32'] });
+export const Unlinked = new Message({ member: [1, 'bytes'] });
+export const Forward = new Message({ ref: [1, 'uint32'], to: [2, 'bytes'], envelope: [3, Envelope] });
+export const Forwarded = new Message({ ref: [1, 'uint32'], code: [2, 'uint32'] });
+export const Spread = new Message({ envelope: [1, Envelope], pass: [2, 'bool'] });
+
+/** One of them, or neither; as lists, since a field of no bytes is there too. */
+export const Value = new Message({ json: [1, 'bytes', 'list'], bytes: [2, 'bytes', 'list'] });
+export const Call = new Message({ id: [1, 'uint32'], path: [2, 'string'], args: [3, Value], more: [4, 'bool'], credit: [5, 'uint32'] });
+export const CallValue = new Message({ id: [1, 'uint32'], value: [2, Value], more: [3, 'bool'], last: [4, 'bool'] });
+export const CallProgress = new Message({ id: [1, 'uint32'], value: [2, Value] });
+export const CallError = new Message({ id: [1, 'uint32'], code: [2, 'string'], text: [3, 'string'], data: [4, Value] });
+export const CallCredit = new Message({ id: [1, 'uint32'], values: [2, 'uint32'] });
+export const CallCancel = new Message({ id: [1, 'uint32'] });
+
+export const Control = new Message({
+  start: [1, Start], piece: [2, Piece], linked: [3, Linked], unlinked: [4, Unlinked], forward: [5, Forward], forwarded: [6, Forwarded],
+  passed: [7, Envelope], spread: [8, Spread], call: [9, Call], callValue: [10, CallValue], callProgress: [11, CallProgress],
+  callError: [12, CallError], callCredit: [13, CallCredit], callCancel: [14, CallCancel],
+});
+
 /** What a message of a kind is once it is decoded. */
-export type Of<M> = M extends Message<infer F> ? Value<F> : never;
+export type Of<M> = M extends Message<infer F> ? Decoded<F> : never;
