@@ -1,10 +1,13 @@
 package protocol
 
 import (
+	"crypto/aes"
+	"crypto/cipher"
 	"crypto/ecdh"
 	"crypto/ed25519"
 	"crypto/hkdf"
 	"crypto/hpke"
+	"crypto/rand"
 	"crypto/sha256"
 	"encoding/binary"
 	"time"
@@ -204,9 +207,13 @@ func (h *EnvelopeHeader) Seal(key ed25519.PrivateKey, to [32]byte, k AppSecret, 
 	if err != nil {
 		return nil, Errorf(CodeInternal, "seal: %v", err)
 	}
-	body, err := proto.MarshalOptions{Deterministic: true}.Marshal(&EnvelopeBody{
+	return signEnvelope(key, &EnvelopeBody{
 		App: h.App[:], From: h.From.Bytes(), To: h.To.Bytes(), Sequence: h.Sequence, Kind: h.Kind, Enc: enc, Sealed: sealed,
 	})
+}
+
+func signEnvelope(key ed25519.PrivateKey, b *EnvelopeBody) (*Envelope, error) {
+	body, err := proto.MarshalOptions{Deterministic: true}.Marshal(b)
 	if err != nil {
 		return nil, Errorf(CodeInternal, "seal: %v", err)
 	}
@@ -231,15 +238,11 @@ func (k SealKey) Public() [32]byte { return [32]byte(k.key.PublicKey().Bytes()) 
 // in this order: that it parses, app, receiver, signature, seal. That no
 // sequence is taken twice is for the caller, by a Window of the pair.
 func (e *Envelope) Open(app AppID, to Member, key SealKey, k AppSecret) (*EnvelopeHeader, []byte, error) {
-	var b EnvelopeBody
-	if e == nil || len(e.Body) > MaxPayload || proto.Unmarshal(e.Body, &b) != nil || b.Sequence == 0 {
-		return nil, nil, Errorf(CodeMalformed, "envelope: it does not parse")
-	}
-	from, err := ParseMember(b.From)
+	b, from, err := e.parse()
 	if err != nil {
 		return nil, nil, err
 	}
-	if string(b.App) != string(app[:]) || string(b.To) != string(to.Bytes()) {
+	if string(b.App) != string(app[:]) || string(b.To) != string(to.Bytes()) || b.Kind == EnvelopeBody_KIND_BROADCAST {
 		return nil, nil, Errorf(CodeDenied, "envelope: it is for another app or member")
 	}
 	if !ed25519.Verify(from.Peer[:], envelopeBytes(e.Body), e.Signature) {
@@ -253,6 +256,91 @@ func (e *Envelope) Open(app AppID, to Member, key SealKey, k AppSecret) (*Envelo
 	plain, err := r.Open(h.aad(), b.Sealed)
 	if err != nil {
 		return nil, nil, Errorf(CodeSignature, "envelope: it was not sealed for this member, or with another secret")
+	}
+	return h, plain, nil
+}
+
+// parse reads what an Envelope says, of which nothing is checked yet.
+func (e *Envelope) parse() (*EnvelopeBody, Member, error) {
+	b := new(EnvelopeBody)
+	if e == nil || len(e.Body) > MaxPayload || proto.Unmarshal(e.Body, b) != nil || b.Sequence == 0 {
+		return nil, Member{}, Errorf(CodeMalformed, "envelope: it does not parse")
+	}
+	from, err := ParseMember(b.From)
+	return b, from, err
+}
+
+// BroadcastKey is what broadcasts of an app are sealed with: whoever knows the
+// app's secret, or its name when it has none, can read them, and no node.
+func BroadcastKey(app AppID, name, secret []byte) (k [16]byte) {
+	if len(secret) == 0 {
+		secret = name
+	}
+	// It fails only for lengths that are not asked for here.
+	b, err := hkdf.Key(sha256.New, secret, nil, "peerserver/1/broadcast"+string(app[:]), len(k))
+	if err == nil {
+		copy(k[:], b)
+	}
+	return k
+}
+
+// broadcastAEAD is AES-128-GCM. It fails only for keys of other sizes.
+func broadcastAEAD(k [16]byte) (cipher.AEAD, error) {
+	block, err := aes.NewCipher(k[:])
+	if err != nil {
+		return nil, Errorf(CodeInternal, "broadcast: %v", err)
+	}
+	aead, err := cipher.NewGCM(block)
+	if err != nil {
+		return nil, Errorf(CodeInternal, "broadcast: %v", err)
+	}
+	return aead, nil
+}
+
+func (h *EnvelopeHeader) broadcastAAD() []byte { return append(h.From.Bytes(), h.aad()...) }
+
+// SealBroadcast makes an Envelope for all members of an app. To and Kind are
+// not looked at; Sequence is of the sender's broadcasts alone.
+func (h *EnvelopeHeader) SealBroadcast(key ed25519.PrivateKey, k [16]byte, plain []byte) (*Envelope, error) {
+	aead, err := broadcastAEAD(k)
+	if err != nil {
+		return nil, err
+	}
+	nonce := make([]byte, aead.NonceSize())
+	rand.Read(nonce)
+	to := EnvelopeHeader{App: h.App, From: h.From, Sequence: h.Sequence, Kind: EnvelopeBody_KIND_BROADCAST}
+	return signEnvelope(key, &EnvelopeBody{
+		App: h.App[:], From: h.From.Bytes(), Sequence: h.Sequence, Kind: to.Kind, Enc: nonce,
+		Sealed: aead.Seal(nil, nonce, plain, to.broadcastAAD()),
+	})
+}
+
+// OpenBroadcast checks a broadcast of an app and opens it. The checks are, in
+// this order: that it parses, app and that it is a broadcast, signature, seal.
+// That no sequence is taken twice is for the caller, by a Window of the
+// sender's broadcasts. The header has no To.
+func (e *Envelope) OpenBroadcast(app AppID, k [16]byte) (*EnvelopeHeader, []byte, error) {
+	b, from, err := e.parse()
+	if err != nil {
+		return nil, nil, err
+	}
+	if string(b.App) != string(app[:]) || len(b.To) != 0 || b.Kind != EnvelopeBody_KIND_BROADCAST {
+		return nil, nil, Errorf(CodeDenied, "broadcast: it is for another app, or for one member")
+	}
+	if !ed25519.Verify(from.Peer[:], envelopeBytes(e.Body), e.Signature) {
+		return nil, nil, Errorf(CodeSignature, "broadcast: the signature does not verify")
+	}
+	aead, err := broadcastAEAD(k)
+	if err != nil {
+		return nil, nil, err
+	}
+	if len(b.Enc) != aead.NonceSize() {
+		return nil, nil, Errorf(CodeMalformed, "broadcast: its nonce has not %d bytes", aead.NonceSize())
+	}
+	h := &EnvelopeHeader{App: app, From: from, Sequence: b.Sequence, Kind: b.Kind}
+	plain, err := aead.Open(nil, b.Enc, b.Sealed, h.broadcastAAD())
+	if err != nil {
+		return nil, nil, Errorf(CodeSignature, "broadcast: it was sealed for another app, or with another secret")
 	}
 	return h, plain, nil
 }

@@ -159,24 +159,7 @@ type sealedVector struct {
 // TestEnvelopeVectors opens what is in the file: sealing is random, so the file
 // is made once, and what Go and TypeScript make of it has to agree.
 func TestEnvelopeVectors(t *testing.T) {
-	path := filepath.Join("vectors", "envelopes.json")
-	if *update {
-		b, err := json.MarshalIndent(sealSome(t), "", "  ")
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(path, append(b, '\n'), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	raw, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var cases []sealedVector
-	if err := json.Unmarshal(raw, &cases); err != nil {
-		t.Fatal(err)
-	}
+	cases := sealedVectors(t, "envelopes", sealSome)
 	codes := make(map[string]int)
 	for _, v := range cases {
 		e := &Envelope{Body: fromHex(t, v.Body), Signature: fromHex(t, v.Signature)}
@@ -202,6 +185,29 @@ func TestEnvelopeVectors(t *testing.T) {
 	if codes["ok"] < 2 || codes["signature"] < 5 || codes["denied"] < 2 || codes["malformed"] < 2 {
 		t.Errorf("cases by code: %v", codes)
 	}
+}
+
+// sealedVectors reads a file of what was sealed once.
+func sealedVectors[T any](t *testing.T, name string, seal func(*testing.T) []T) (cases []T) {
+	t.Helper()
+	path := filepath.Join("vectors", name+".json")
+	if *update {
+		b, err := json.MarshalIndent(seal(t), "", "  ")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, append(b, '\n'), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	raw, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := json.Unmarshal(raw, &cases); err != nil {
+		t.Fatal(err)
+	}
+	return cases
 }
 
 func fromHex(t *testing.T, s string) []byte {
@@ -259,6 +265,9 @@ func sealSome(t *testing.T) (cases []sealedVector) {
 	add("another receiver", seal(h, testKey(1), ""), func(v *sealedVector) { v.To, v.Code = hex.EncodeToString(testMember(3).Bytes()), "denied" })
 	add("another sequence", changed(testKey(1), func(b *EnvelopeBody) { b.Sequence = 6 }), is("signature"))
 	add("another kind", changed(testKey(1), func(b *EnvelopeBody) { b.Kind = EnvelopeBody_KIND_ANSWER }), is("signature"))
+	all := *h
+	all.Kind = EnvelopeBody_KIND_BROADCAST
+	add("a broadcast to one member", seal(&all, testKey(1), ""), is("denied"))
 	add("a changed seal, signed by who changed it", changed(testKey(3), func(b *EnvelopeBody) {
 		b.From, b.Sealed[0] = testMember(3).Bytes(), b.Sealed[0]^1
 	}), is("signature"))
