@@ -85,7 +85,8 @@ const (
 	MaxServices    = 16
 	MaxMetadata    = 1 << 10
 	MaxPresenceTTL = 24 * time.Hour
-	PeerSample     = 50 // members that one who joins is shown; it connects to no more by itself
+	MaxAddress     = 512 // of a peer's Address as text: its host has up to 253, the ids 104
+	PeerSample     = 50  // members that one who joins is shown; it connects to no more by itself
 )
 
 // Records.

@@ -6,6 +6,7 @@
 //   room.on('peer', (peer) => peer.send('hello'))
 //   room.on('message', (peer, data) => console.log(peer.id, new TextDecoder().decode(data)))
 
+export { type Address, addressOf, addressURL, parseAddress, printAddress } from './address.ts';
 export { type Identity, newIdentity } from './crypto.ts';
 export { forgetIdentity, keptIdentity } from './identity.ts';
 export { type Code, PeerserverError } from './errors.ts';
