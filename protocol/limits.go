@@ -99,3 +99,20 @@ const (
 	NoisePrologue = "peerserver/link/1"
 	Version       = 1
 )
+
+// On a LAN.
+const (
+	BeaconPort    = 6771 // UDP
+	MaxBeacon     = 1200 // one datagram, within the smallest MTU of IPv6
+	MaxBeaconTags = 16
+	BeaconNonce   = 8
+	BeaconEvery   = 30 * time.Second
+	BeaconReply   = time.Second                   // between two beacons at least
+	BeaconLost    = 3*BeaconEvery + BeaconEvery/2 // three were missed
+	MaxBeacons    = 256                           // that are remembered
+	LANNonce      = 16
+	MaxLANHello   = 256
+	MaxLANMessage = 65535
+	LANHelloTime  = 5 * time.Second
+	MaxLANConns   = 64 // of one member
+)

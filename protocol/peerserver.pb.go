@@ -4771,11 +4771,16 @@ func (x *BeaconBody) GetRecord() *SignedRecord {
 	return nil
 }
 
-// LANHello is the first message on a TCP connection between two peers that have
-// heard each other's beacons; the one with the lower key dials. Messages are
-// protobuf, each after its length in 4 bytes, big endian, at most 65,535. After
-// a LANHello of each side both send Controls: a Linked with their own presence,
-// and what they have for each other as passed.
+// LANHello is the first message on a TCP connection between two peers of an app
+// that have heard each other's beacons; the one with the lower key dials.
+// Messages are protobuf, each after its length in 4 bytes, big endian, at most
+// 65,535. After a LANHello of each side both send Controls: a Linked with their
+// own presence, and what they have for each other as passed. Controls are
+// sealed with AES-128-GCM, so that who does not know the app sees neither it
+// nor who is there:
+//
+//	key   = HKDF-SHA256(AppID, no salt, info "peerserver/1/lan" || from || to), 16 bytes; from is key || nonce of the sender's LANHello
+//	nonce = how many came before in this direction, 12 bytes, big endian
 type LANHello struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Key           []byte                 `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`     // PeerID
