@@ -165,7 +165,7 @@ type Presence_Leave_Why int32
 const (
 	Presence_Leave_WHY_UNSPECIFIED Presence_Leave_Why = 0
 	Presence_Leave_WHY_LEFT        Presence_Leave_Why = 1
-	Presence_Leave_WHY_NODE_LOST   Presence_Leave_Why = 2
+	Presence_Leave_WHY_NODE_LOST   Presence_Leave_Why = 2 // or its connection to the node
 )
 
 // Enum value maps for Presence_Leave_Why.
@@ -1563,13 +1563,19 @@ func (x *Holds) GetAge() uint32 {
 	return 0
 }
 
-// Fail says that a sequenced frame could not be placed, delivered or allowed.
+// Fail says that a sequenced frame could not be placed, delivered or allowed;
+// or, without seq, that a Signal that was taken, and acknowledged since, did not
+// reach its member after all.
 type Fail struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Seq           uint64                 `protobuf:"varint,1,opt,name=seq,proto3" json:"seq,omitempty"`                                 // of the frame
+	Seq           uint64                 `protobuf:"varint,1,opt,name=seq,proto3" json:"seq,omitempty"`                                 // of the frame, 0: of a Signal of app, from, to and ref
 	Code          uint32                 `protobuf:"varint,2,opt,name=code,proto3" json:"code,omitempty"`                               // protocol.Code
 	RetryAfter    uint32                 `protobuf:"varint,3,opt,name=retry_after,json=retryAfter,proto3" json:"retry_after,omitempty"` // ms, 0: do not
 	Offers        [][]byte               `protobuf:"bytes,4,rep,name=offers,proto3" json:"offers,omitempty"`                            // ids not placed, for Offers
+	App           uint32                 `protobuf:"varint,5,opt,name=app,proto3" json:"app,omitempty"`
+	From          []byte                 `protobuf:"bytes,6,opt,name=from,proto3" json:"from,omitempty"`
+	To            []byte                 `protobuf:"bytes,7,opt,name=to,proto3" json:"to,omitempty"`
+	Ref           []byte                 `protobuf:"bytes,8,opt,name=ref,proto3" json:"ref,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1628,6 +1634,34 @@ func (x *Fail) GetRetryAfter() uint32 {
 func (x *Fail) GetOffers() [][]byte {
 	if x != nil {
 		return x.Offers
+	}
+	return nil
+}
+
+func (x *Fail) GetApp() uint32 {
+	if x != nil {
+		return x.App
+	}
+	return 0
+}
+
+func (x *Fail) GetFrom() []byte {
+	if x != nil {
+		return x.From
+	}
+	return nil
+}
+
+func (x *Fail) GetTo() []byte {
+	if x != nil {
+		return x.To
+	}
+	return nil
+}
+
+func (x *Fail) GetRef() []byte {
+	if x != nil {
+		return x.Ref
 	}
 	return nil
 }
@@ -3053,7 +3087,7 @@ type Departed struct {
 	App           []byte                 `protobuf:"bytes,1,opt,name=app,proto3" json:"app,omitempty"`
 	Session       []byte                 `protobuf:"bytes,2,opt,name=session,proto3" json:"session,omitempty"`
 	Member        []byte                 `protobuf:"bytes,3,opt,name=member,proto3" json:"member,omitempty"` // PeerID || session
-	Lost          bool                   `protobuf:"varint,4,opt,name=lost,proto3" json:"lost,omitempty"`    // its node is not reached; it did not leave
+	Lost          bool                   `protobuf:"varint,4,opt,name=lost,proto3" json:"lost,omitempty"`    // it did not leave: its connection broke, or its node is not reached
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -5251,13 +5285,17 @@ const file_protocol_peerserver_proto_rawDesc = "" +
 	"\x04name\x18\x02 \x01(\fR\x04name\x12\x12\n" +
 	"\x04held\x18\x03 \x01(\bR\x04held\x12\x14\n" +
 	"\x05token\x18\x04 \x01(\fR\x05token\x12\x10\n" +
-	"\x03age\x18\x05 \x01(\rR\x03age\"e\n" +
+	"\x03age\x18\x05 \x01(\rR\x03age\"\xad\x01\n" +
 	"\x04Fail\x12\x10\n" +
 	"\x03seq\x18\x01 \x01(\x04R\x03seq\x12\x12\n" +
 	"\x04code\x18\x02 \x01(\rR\x04code\x12\x1f\n" +
 	"\vretry_after\x18\x03 \x01(\rR\n" +
 	"retryAfter\x12\x16\n" +
-	"\x06offers\x18\x04 \x03(\fR\x06offers\"P\n" +
+	"\x06offers\x18\x04 \x03(\fR\x06offers\x12\x10\n" +
+	"\x03app\x18\x05 \x01(\rR\x03app\x12\x12\n" +
+	"\x04from\x18\x06 \x01(\fR\x04from\x12\x0e\n" +
+	"\x02to\x18\a \x01(\fR\x02to\x12\x10\n" +
+	"\x03ref\x18\b \x01(\fR\x03ref\"P\n" +
 	"\x05Nodes\x12\x10\n" +
 	"\x03app\x18\x01 \x01(\rR\x03app\x125\n" +
 	"\arecords\x18\x02 \x03(\v2\x1b.peerserver.v1.SignedRecordR\arecords\"\x1c\n" +

@@ -37,10 +37,10 @@ const (
 	KindDirect                    // From, Ref, Payload
 	KindData                      // From, Ref, Payload
 	KindPublish                   // From, Payload
-	KindJoined                    // From, Payload (its blob): a member came after this one
-	KindPresent                   // From, Payload (its blob): a member was there before, learnt of only now
+	KindJoined                    // From, Payload (its blob), Ref (the NodeID of its node): a member came after this one
+	KindPresent                   // From, Payload (its blob), Ref (its node): a member was there before, learnt of only now
 	KindLeft                      // From
-	KindLost                      // From: its node is not reached
+	KindLost                      // From: its node is not reached, or its client was lost
 	KindFailed                    // Ref of a send that failed, From (whom it was for), Code
 	KindReplaced                  // the same id joined again: this member is gone
 )
@@ -69,6 +69,12 @@ type Message struct {
 	To      string
 	Ref     []byte
 	Payload []byte
+}
+
+// Undelivered names a message that a sink took and could not hand on.
+type Undelivered struct {
+	From string
+	Ref  []byte
 }
 
 // Counts are sums over the whole swarm, as far as it is known.

@@ -190,6 +190,10 @@ func (s *swarm) anyBut(sc *scratch, id []byte) *Member {
 // onFail places what could not be placed there elsewhere, once, or tells the
 // member whose it was.
 func (r *Relay) onFail(l *link, f *protocol.Fail) {
+	if f.Seq == 0 {
+		r.onFailLate(l, f)
+		return
+	}
 	e, ok := l.sentFrame(f.Seq)
 	if !ok {
 		return

@@ -12,12 +12,12 @@ const maxPresent = 10_000
 // presence is a member that other nodes show: one, or several when its client
 // is connected to more than one.
 type presence struct {
-	blob   []byte
 	places []shown // oldest join first
 }
 
 type shown struct {
 	home
+	blob      []byte
 	seq, seen uint64  // of the frame that said so
 	age       instant // as written in it
 }
@@ -38,26 +38,74 @@ type sentJoin struct {
 type Info struct {
 	ID   string
 	Blob []byte
+	Node protocol.NodeID // that it is on
 }
 
 // Members are the present members that came before this one; later ones are
 // told by KindJoined, and those learnt of later by KindPresent.
 func (m *Member) Members() []Info {
+	var list []Info
+	m.before(func(i Info) { list = append(list, i) })
+	return list
+}
+
+// Sample is n of Members at most, chosen at random, and how many they are.
+func (m *Member) Sample(n int) ([]Info, int) {
+	var list []Info
+	all := 0
+	m.before(func(i Info) {
+		all++
+		if len(list) < n {
+			list = append(list, i)
+		} else if k := m.s.rnd.IntN(all); k < n {
+			list[k] = i
+		}
+	})
+	return list, all
+}
+
+// before calls do, under the swarm's lock, for each member of Members.
+func (m *Member) before(do func(Info)) {
 	s := m.s
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	var list []Info
 	for _, o := range s.members {
 		if o != m && o.flags.has(present) && o.joined <= m.joined {
-			list = append(list, Info{o.id, o.blob})
+			do(Info{o.id, o.blob, s.r.self})
 		}
 	}
 	for id, p := range s.present {
 		if s.find(id) == nil && !s.later(m, id, &p.places[0]) {
-			list = append(list, Info{id, p.blob})
+			last := &p.places[len(p.places)-1]
+			do(Info{id, last.blob, last.rem.l.node})
 		}
 	}
-	return list
+}
+
+// Show replaces the member's blob, for those who come from now on; who is
+// there already is told nothing.
+func (m *Member) Show(blob []byte) error {
+	if len(blob) > protocol.MaxBlob {
+		return protocol.Errorf(protocol.CodeTooLarge, "presence of %d bytes is over %d", len(blob), protocol.MaxBlob)
+	}
+	m.s.mu.Lock()
+	defer m.s.mu.Unlock()
+	if m.at < 0 {
+		return protocol.Errorf(protocol.CodeUnknownPeer, "the member has left")
+	}
+	m.blob = blob
+	m.s.showAgain(m, m)
+	return nil
+}
+
+// showAgain has the nodes that were shown old know m in its place.
+func (s *swarm) showAgain(old, m *Member) {
+	for _, rem := range s.remotes {
+		delete(rem.joins, old)
+		if rem.shown {
+			s.sendJoins(rem, []*Member{m}, false, s.r.now())
+		}
+	}
 }
 
 // joinPresence shows a member that came.
@@ -66,7 +114,7 @@ func (s *swarm) joinPresence(m *Member) {
 		return
 	}
 	if s.present[m.id] == nil {
-		s.watchers(m, Event{Kind: KindJoined, From: m.id, Payload: m.blob})
+		s.watchers(m, Event{Kind: KindJoined, From: m.id, Ref: s.r.self[:], Payload: m.blob})
 	}
 	for _, rem := range s.remotes {
 		if rem.shown { // though it may have stopped to want it: its next member has to know
@@ -75,17 +123,22 @@ func (s *swarm) joinPresence(m *Member) {
 	}
 }
 
-func (s *swarm) leavePresence(m *Member) {
+// leavePresence shows that a member went; why is KindLeft or KindLost.
+func (s *swarm) leavePresence(m *Member, why Kind) {
+	wire := protocol.Presence_Leave_WHY_LEFT
+	if why == KindLost {
+		wire = protocol.Presence_Leave_WHY_NODE_LOST
+	}
 	for _, rem := range s.remotes {
 		if _, sent := rem.joins[m]; sent {
 			delete(rem.joins, m)
 			rem.l.send(outgoing{kind: kindPresence}, &protocol.Frame{Body: &protocol.Frame_Presence{Presence: &protocol.Presence{
-				App: rem.theirs, Leaves: []*protocol.Presence_Leave{{Peer: []byte(m.id), Why: protocol.Presence_Leave_WHY_LEFT}},
+				App: rem.theirs, Leaves: []*protocol.Presence_Leave{{Peer: []byte(m.id), Why: wire}},
 			}}})
 		}
 	}
 	if m.flags.has(present) && s.present[m.id] == nil {
-		s.watchers(m, Event{Kind: KindLeft, From: m.id})
+		s.watchers(m, Event{Kind: why, From: m.id})
 	}
 }
 
@@ -191,8 +244,8 @@ func (r *Relay) onPresence(l *link, seq uint64, f *protocol.Presence) {
 		if len(j.Peer) == 0 || len(j.Peer) > protocol.MaxMemberID || len(j.Blob) > protocol.MaxBlob {
 			continue
 		}
-		s.appear(rem, string(j.Peer), j.Blob, shown{
-			home: home{rem: rem, joined: now - fromMillis(j.Age)}, seq: seq, seen: f.Seen, age: fromMillis(j.Age),
+		s.appear(rem, string(j.Peer), shown{
+			home: home{rem: rem, joined: now - fromMillis(j.Age)}, blob: j.Blob, seq: seq, seen: f.Seen, age: fromMillis(j.Age),
 		})
 	}
 	for _, lv := range f.Leaves {
@@ -207,7 +260,8 @@ func (r *Relay) onPresence(l *link, seq uint64, f *protocol.Presence) {
 // appear adds a place of a member. Only the first is news to those who watch:
 // one that comes through a second node, or comes back through another within
 // the time that its lost node is given, never left.
-func (s *swarm) appear(rem *remote, id string, blob []byte, at shown) {
+// Where it is now they are not told: what is sent to it finds it.
+func (s *swarm) appear(rem *remote, id string, at shown) {
 	p := s.present[id]
 	if p == nil {
 		if len(s.present) >= maxPresent {
@@ -216,7 +270,7 @@ func (s *swarm) appear(rem *remote, id string, blob []byte, at shown) {
 		if s.present == nil {
 			s.present = make(map[string]*presence)
 		}
-		p = &presence{blob: blob}
+		p = new(presence)
 		s.present[id] = p
 		if s.find(id) == nil {
 			sc := scratches.Get().(*scratch)
@@ -228,7 +282,7 @@ func (s *swarm) appear(rem *remote, id string, blob []byte, at shown) {
 				if s.later(w, id, &at) {
 					kind = KindJoined
 				}
-				s.deliver(sc, w, Event{Kind: kind, Foreign: true, From: id, Payload: blob})
+				s.deliver(sc, w, Event{Kind: kind, Foreign: true, From: id, Ref: rem.l.node[:], Payload: at.blob})
 			}
 			sc.free()
 		}

@@ -27,6 +27,24 @@ func (m *Member) Publish(payload []byte) protocol.Code {
 	return m.s.publish(m.id, m, payload)
 }
 
+// Audience is how many subscribers an app has, on all nodes, as far as they are
+// known and believed in.
+func (r *Relay) Audience(app protocol.AppID) int {
+	r.mu.Lock()
+	s := r.swarms[app]
+	r.mu.Unlock()
+	if s == nil {
+		return 0
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	n := s.subs
+	for _, rem := range s.remotes {
+		n += min(rem.subscribers, rem.believed())
+	}
+	return n
+}
+
 // Publish gives payload to every subscriber of an app that the sender need not
 // be a member of. The node serves the app for as long as publishes are held,
 // so that other nodes may fetch it.
@@ -135,7 +153,7 @@ func (r *Relay) onPublish(l *link, f *protocol.Publish) {
 	sc := scratches.Get().(*scratch)
 	defer sc.free()
 	for _, t := range s.members {
-		if t.flags.has(subscriber) && now-t.joined >= fromMillis(f.Age) {
+		if t.flags.has(subscriber) && now-t.joined >= fromMillis(f.Age) && t.id != string(f.From) {
 			s.deliver(sc, t, Event{Kind: KindPublish, Foreign: true, From: string(f.From), Payload: f.Payload})
 		}
 	}

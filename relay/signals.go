@@ -1,6 +1,10 @@
 package relay
 
-import "github.com/peerservers/peerserver/protocol"
+import (
+	"slices"
+
+	"github.com/peerservers/peerserver/protocol"
+)
 
 // Send gives a message to one member, wherever it is. It reports at once what
 // it can; what fails later comes back as KindFailed with the message's Ref.
@@ -104,6 +108,39 @@ func (s *swarm) signal(rem *remote, m *Member, msg Message) protocol.Code {
 	}
 	_, code := rem.l.sendEncoded(outgoing{kind: kind, owner: m, rem: rem}, encodeSignal(rem.theirs, msg.To, m.id, &msg))
 	return code
+}
+
+// failLate tells who sent a signal to m, long ago for a link, that it did not
+// arrive.
+func (s *swarm) failLate(m *Member, u Undelivered, code protocol.Code) {
+	t, rem := s.locate(u.From)
+	switch {
+	case t != nil:
+		t.sink.Deliver(&Event{Kind: KindFailed, From: m.id, Ref: u.Ref, Code: code})
+	case rem != nil && s.remotes[rem.l] == rem:
+		rem.l.send(outgoing{kind: kindControl}, &protocol.Frame{Body: &protocol.Frame_Fail{Fail: &protocol.Fail{
+			Code: uint32(code), App: rem.theirs, From: []byte(u.From), To: []byte(m.id), Ref: u.Ref,
+		}}})
+	}
+}
+
+// onFailLate takes what failLate says. Of a member that is known to be
+// elsewhere the node has nothing to say.
+func (r *Relay) onFailLate(l *link, f *protocol.Fail) {
+	rem := l.remote(f.App)
+	if rem == nil || len(f.To) > protocol.MaxMemberID || len(f.Ref) > protocol.MaxRef {
+		return
+	}
+	s := rem.s
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	to := string(f.To)
+	if p := s.present[to]; p != nil && !slices.ContainsFunc(p.places, func(at shown) bool { return at.rem == rem }) && protocol.Code(f.Code) == protocol.CodeUnknownPeer {
+		return
+	}
+	if t := s.findBytes(f.From); t != nil {
+		t.sink.Deliver(&Event{Kind: KindFailed, Foreign: true, From: to, Ref: f.Ref, Code: protocol.Code(f.Code)})
+	}
 }
 
 // onSignal hands a signal of another node to its member.

@@ -57,9 +57,9 @@ type Member struct {
 	sink   Sink
 	joined instant
 	hash   protocol.MemberHash
-	blob   []byte
 
 	// Guarded by s.mu.
+	blob []byte
 	at       int32 // in s.members, -1 when it has left
 	flags    flags
 	met      bool // was introduced to the others
@@ -195,7 +195,12 @@ func (s *swarm) join(m *Member) bool {
 	s.emptyAt = -1
 	s.insert(m)
 	s.r.members.Add(1)
-	if old == nil || !old.flags.has(present) {
+	switch was, is := old != nil && old.flags.has(present), m.flags.has(present); {
+	case was && is: // nobody is told, and those who come are shown m
+		s.showAgain(old, m)
+	case was:
+		s.leavePresence(old, KindLeft)
+	default:
 		s.joinPresence(m)
 	}
 	s.change(now)
@@ -306,16 +311,36 @@ func (m *Member) Seed() {
 
 // Leave ends the membership. The member's sink gets nothing after it.
 func (m *Member) Leave() {
-	s := m.s
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	m.s.mu.Lock()
+	defer m.s.mu.Unlock()
+	m.s.end(m, KindLeft)
+}
+
+// Lose is Leave of a member that did not mean to: others see it as KindLost.
+// What its sink took and could not hand on fails to those who sent it: with
+// CodeNodeGone if the member is elsewhere by now, so that trying again helps,
+// else with CodeUnknownPeer.
+func (m *Member) Lose(failed []Undelivered) {
+	m.s.mu.Lock()
+	defer m.s.mu.Unlock()
+	m.s.end(m, KindLost)
+	code := protocol.CodeUnknownPeer
+	if t, rem := m.s.locate(m.id); t != nil || rem != nil {
+		code = protocol.CodeNodeGone
+	}
+	for _, u := range failed {
+		m.s.failLate(m, u, code)
+	}
+}
+
+func (s *swarm) end(m *Member, why Kind) {
 	if m.at < 0 {
 		return
 	}
 	now := s.r.now()
 	s.remove(m)
 	m.release()
-	s.leavePresence(m)
+	s.leavePresence(m, why)
 	if len(s.members) == 0 {
 		s.emptyAt = now
 		s.index = nil
