@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs what the targets of the Makefile need.
 #   scripts/install.sh lint      golangci-lint, built by this Go and kept in the user's cache; prints its path
-#   scripts/install.sh system    gcc, Chromium, Node.js and ip from apt, where that may be done
+#   scripts/install.sh system    gcc, Chromium, Firefox, Node.js and ip from apt, where that may be done
 #   scripts/install.sh npm       the packages of every folder with a package.json, without their install scripts
 #   scripts/install.sh node      a newer Node.js, from npm, where the system's is too old
 #   scripts/install.sh browser   Chromium from Playwright, where apt has none that runs (Ubuntu has a snap)
@@ -36,6 +36,7 @@ system() {
   has npm || want+=(npm)
   has ip || want+=(iproute2)
   has "${E2E_CHROMIUM:-chromium}" || want+=(chromium)
+  has "${E2E_FIREFOX:-firefox-esr}" || has firefox || want+=(firefox-esr)
   [ ${#want[@]} -gt 0 ] || return 0
   if [ "$(id -u)" != 0 ] || ! has apt-get; then
     echo "lacking, and not installed, for that needs root and apt: ${want[*]}"

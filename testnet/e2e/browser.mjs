@@ -1,16 +1,9 @@
-// Chromium, with one context for each peer, and the pages it opens, bundled anew for every run.
+// Chromium, with one context for each peer.
 
-import { createServer } from 'node:http';
-import { once } from 'node:events';
-import { fileURLToPath } from 'node:url';
-import { build } from 'esbuild';
 import { chromium } from 'playwright-core';
 import { Signals } from './signals.mjs';
+import { CONSOLE_LINES, LOADED_WITHIN, servePages } from './site.mjs';
 import { within } from './wait.mjs';
-
-const LOADED_WITHIN = 30_000;
-const CONSOLE_LINES = 30;
-const PAGES = ['trystero', 'webtorrent', 'p2pt', 'sdk', 'blank'];
 
 const FLAGS = [
   '--no-sandbox',
@@ -78,43 +71,4 @@ async function loadPage(context, site, name) {
     detail: () => `${signals.summary()}${said.length ? `; page said: ${said.join(' | ')}` : ''}`,
     close: () => context.close(),
   };
-}
-
-async function servePages() {
-  const scripts = await bundlePages();
-  const server = createServer((request, response) => {
-    const name = request.url.slice(1).replace(/\.(html|js)$/, '');
-    if (!scripts.has(name)) {
-      response.writeHead(404).end();
-    } else if (request.url.endsWith('.js')) {
-      response.writeHead(200, { 'content-type': 'text/javascript' }).end(scripts.get(name));
-    } else {
-      response.writeHead(200, { 'content-type': 'text/html' })
-        .end(`<!doctype html><meta charset="utf-8"><link rel="icon" href="data:,"><title>${name}</title><script src="/${name}.js"></script>`);
-    }
-  });
-  server.listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  return {
-    origin: `http://127.0.0.1:${server.address().port}`,
-    close: async () => {
-      server.closeAllConnections();
-      await new Promise((done) => server.close(done));
-    },
-  };
-}
-
-// Built in memory at every start: a bundle left over from an earlier run would prove nothing about this one.
-async function bundlePages() {
-  const result = await build({
-    entryPoints: PAGES.map((name) => fileURLToPath(new URL(`pages/${name}.mjs`, import.meta.url))),
-    bundle: true,
-    format: 'iife',
-    platform: 'browser',
-    target: 'chrome120',
-    outdir: 'out',
-    write: false,
-    logLevel: 'error',
-  });
-  return new Map(result.outputFiles.map((file, i) => [PAGES[i], file.text]));
 }

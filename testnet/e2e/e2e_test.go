@@ -32,7 +32,8 @@ func TestSuites(t *testing.T) {
 	if testing.Short() {
 		t.Skip("-short: minutes of real browsers")
 	}
-	chromium := findChromium()
+	chromium := find("E2E_CHROMIUM", "chromium", "chromium-browser", "google-chrome")
+	firefox := findFirefox(t.Context())
 	if lacking := lacking(t.Context(), chromium); len(lacking) > 0 {
 		text := "the end-to-end suites need " + strings.Join(lacking, ", ")
 		if os.Getenv("CI") == "true" {
@@ -49,7 +50,13 @@ func TestSuites(t *testing.T) {
 		// With cgo its uTP, which it does not use here, would need a C++ compiler.
 		"E2E_TORRENT="+build(t, append(os.Environ(), "CGO_ENABLED=0"), "../torrent", ".", filepath.Join(bin, "torrent")),
 		"E2E_CHROMIUM="+chromium,
+		"E2E_FIREFOX="+firefox,
 	)
+	t.Run("Firefox", func(t *testing.T) {
+		if firefox == "" {
+			t.Skip("the scenes with Firefox need a Firefox that runs (E2E_FIREFOX names another than firefox-esr)")
+		}
+	})
 	suites, err := filepath.Glob("*.test.mjs")
 	if err != nil {
 		t.Fatal(err)
@@ -100,17 +107,28 @@ func openInputs(t *testing.T) {
 	}
 }
 
-// findChromium returns the first browser there is that the suites know.
-func findChromium() string {
-	if path := os.Getenv("E2E_CHROMIUM"); path != "" {
+// find returns the program that a setting names, or the first of names that is
+// there, or nothing.
+func find(setting string, names ...string) string {
+	if path := os.Getenv(setting); path != "" {
 		return path
 	}
-	for _, name := range []string{"chromium", "chromium-browser", "google-chrome"} {
+	for _, name := range names {
 		if path, err := exec.LookPath(name); err == nil {
 			return path
 		}
 	}
 	return ""
+}
+
+// findFirefox returns a Firefox that runs: Ubuntu's may be a script that only
+// says how to get one. Without one its scenes are skipped.
+func findFirefox(ctx context.Context) string {
+	path := find("E2E_FIREFOX", "firefox-esr", "firefox")
+	if path == "" || exec.CommandContext(ctx, path, "--version").Run() != nil {
+		return ""
+	}
+	return path
 }
 
 // lacking names what this machine has not.

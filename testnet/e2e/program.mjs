@@ -15,7 +15,8 @@ export class Program extends EventEmitter {
   #child;
   #tail = [];
 
-  constructor(command, args, { stdin = 'ignore' } = {}) {
+  /** With `keep: false` the lines are only emitted, so that any number of them may come. */
+  constructor(command, args, { stdin = 'ignore', keep = true } = {}) {
     super();
     this.#name = [command.split('/').pop(), ...args].join(' ');
     this.#child = spawn(command, args, { stdio: [stdin, 'pipe', 'pipe'] });
@@ -24,7 +25,7 @@ export class Program extends EventEmitter {
       if (this.#tail.length > STDERR_LINES) this.#tail.shift();
     });
     createInterface({ input: this.#child.stdout }).on('line', (line) => {
-      this.lines.push(line);
+      if (keep) this.lines.push(line);
       this.emit('line', line);
     });
     /** Resolves to how the program ended. */
@@ -34,9 +35,9 @@ export class Program extends EventEmitter {
     });
   }
 
-  /** Writes a line to its standard input, which has to be a pipe. */
-  say(line) {
-    this.#child.stdin.write(`${line}\n`);
+  /** Writes a line to its standard input, which has to be a pipe. Resolves when there is room for more. */
+  async say(line) {
+    if (!this.#child.stdin.write(`${line}\n`)) await once(this.#child.stdin, 'drain');
   }
 
   /** Resolves with the first line for which `wanted` is true; rejects when the program ends before it. */
