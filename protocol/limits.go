@@ -43,6 +43,8 @@ const (
 	LinkSilence    = 12 * time.Second // two pings and their answers lost
 	AckDelay       = 20 * time.Millisecond
 	AckBytes       = 64 << 10
+	DataInFlight   = 128 << 10        // relayed data, per link, written and not acknowledged: what a signal may wait behind
+	DataWaiting    = 256 << 10        // and not yet written, because signals go first
 	ResendBytes    = 1 << 20          // not yet acknowledged, per link
 	ResendFor      = 30 * time.Second // and its age
 	GiveUpOffers   = 3 * time.Second  // a link down this long: offers go elsewhere, sends fail
@@ -88,6 +90,20 @@ const (
 	MaxAddress     = 512 // of a peer's Address as text: its host has up to 253, the ids 104
 	PeerSample     = 50  // members that one who joins is shown; it connects to no more by itself
 )
+
+// Members of the native door whose socket has ended without a goodbye.
+const (
+	ResumeWithin = 5 * time.Second // for a peer to notice and dial again; then they are lost
+	KeptMessages = 64              // meanwhile for one member: more than the offers and candidates of those it just met
+	KeptBytes    = 128 << 10
+	KeptAll      = 64 << 20 // and for all members of a node
+	KeptMembers  = 50_000   // of a node
+)
+
+// RelayData is how many bytes of relayed data a peer may send in a second, and
+// twice as many at once: enough for talk and small files, and no reason to do
+// without a direct path.
+const RelayData = 64 << 10
 
 // Records.
 const (

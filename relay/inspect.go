@@ -53,7 +53,7 @@ func (l *link) info(now instant) LinkInfo {
 	defer l.mu.Unlock()
 	i := LinkInfo{
 		Node: l.node, URLs: []string{}, Dialled: l.chosen, Since: time.Duration(now - l.downAt), Draining: now < l.drainUntil,
-		Apps: len(l.remotes), Waiting: len(l.out), Bytes: l.bytes,
+		Apps: len(l.remotes), Waiting: len(l.out) + len(l.data), Bytes: l.bytes + l.waiting,
 	}
 	if l.record != nil {
 		i.URLs = slices.Clone(l.record.URLs)

@@ -38,6 +38,9 @@ type link struct {
 	room       []outgoing // the array that out is in, empty
 	next       int        // of out: the first not yet written on w
 	bytes      int        // of out
+	inFlight   int        // of these, relayed data
+	data       []outgoing // relayed data that waits until nothing else does; it has no sequence yet
+	waiting    int        // bytes of data
 	seq        uint64     // last given
 	peerEpoch  uint64
 	seen       uint64 // last handled of peerEpoch
@@ -62,7 +65,7 @@ const (
 	kindPresence                  // dropped: a snapshot replaces it
 	kindOffers                    // placed elsewhere
 	kindSignal                    // fails
-	kindData                      // fails; its sender waits when the link is full
+	kindData                      // fails; goes last, and its sender waits when the link is full
 	kindPublish                   // sent again
 )
 
@@ -107,16 +110,46 @@ func (l *link) sendEncoded(e outgoing, body []byte) (uint64, protocol.Code) {
 	if l.gaveUp && e.kind != kindControl {
 		return 0, protocol.CodeNodeGone
 	}
-	if code := l.makeRoom(e.kind, len(body)); code != protocol.CodeOK {
-		return 0, code
+	e.body = body
+	if e.kind == kindData {
+		if l.waiting+len(body) > protocol.DataWaiting {
+			return 0, protocol.CodeFull
+		}
+		l.waiting += len(body)
+		l.data = append(l.data, e)
+	} else {
+		if code := l.makeRoom(e.kind, len(body)); code != protocol.CodeOK {
+			return 0, code
+		}
+		l.sequence(e)
 	}
-	l.seq++
-	e.seq, e.seenAt, e.at, e.body = l.seq, l.seen, l.r.now(), body
-	l.queue(e)
 	if l.w != nil {
 		l.w.wakeUp()
 	}
-	return e.seq, protocol.CodeOK
+	return l.seq, protocol.CodeOK
+}
+
+// sequence gives a frame its place. Called with mu held.
+func (l *link) sequence(e outgoing) {
+	l.seq++
+	e.seq, e.seenAt, e.at = l.seq, l.seen, l.r.now()
+	l.queue(e)
+}
+
+// dataMayGo says whether relayed data may be written, nothing else being left
+// to write: only so much that what comes next does not wait long. Called with
+// mu held.
+func (l *link) dataMayGo() bool { return len(l.data) > 0 && l.inFlight < protocol.DataInFlight }
+
+// nextData gives the next relayed data its place. Called with mu held.
+func (l *link) nextData() {
+	e := l.data[0]
+	l.data[0] = outgoing{}
+	if l.data = l.data[1:]; len(l.data) == 0 {
+		l.data = nil
+	}
+	l.waiting -= len(e.body)
+	l.sequence(e)
 }
 
 // keptRoom is for how many frames a link keeps room when none waits.
@@ -138,7 +171,16 @@ func (l *link) queue(e outgoing) {
 	if grows {
 		l.room = l.out[:0]
 	}
-	l.bytes += len(e.body)
+	l.count(&e, 1)
+}
+
+// count counts a frame of out, or with -1 one that leaves it. Called with mu
+// held.
+func (l *link) count(e *outgoing, by int) {
+	l.bytes += by * len(e.body)
+	if e.kind == kindData {
+		l.inFlight += by * len(e.body)
+	}
 }
 
 // makeRoom keeps out within its bound: the oldest offers go first. Called with
@@ -147,9 +189,6 @@ func (l *link) makeRoom(kind frameKind, n int) protocol.Code {
 	if l.bytes+n <= protocol.ResendBytes {
 		return protocol.CodeOK
 	}
-	if kind == kindData {
-		return protocol.CodeFull
-	}
 	// Several at a time, so that the walk is paid for by many frames.
 	want := l.bytes + n - protocol.ResendBytes*3/4
 	before := l.next
@@ -157,7 +196,7 @@ func (l *link) makeRoom(kind frameKind, n int) protocol.Code {
 	for i, e := range l.out {
 		if want > 0 && e.kind == kindOffers {
 			want -= len(e.body)
-			l.bytes -= len(e.body)
+			l.count(&e, -1)
 			l.r.totals.refused.Add(1)
 			if i < before {
 				l.next--
@@ -266,7 +305,7 @@ func (l *link) sentFrame(seq uint64) (outgoing, bool) {
 
 // remove is called with mu held.
 func (l *link) remove(i int) {
-	l.bytes -= len(l.out[i].body)
+	l.count(&l.out[i], -1)
 	l.out = slices.Delete(l.out, i, i+1)
 	if i < l.next {
 		l.next--
@@ -277,7 +316,7 @@ func (l *link) remove(i int) {
 func (l *link) acknowledge(ack uint64) {
 	n := 0
 	for n < len(l.out) && l.out[n].seq <= ack && n < l.next {
-		l.bytes -= len(l.out[n].body)
+		l.count(&l.out[n], -1)
 		freeBody(l.out[n].body)
 		l.out[n] = outgoing{}
 		n++
@@ -305,7 +344,7 @@ func (l *link) takeOut(kinds ...frameKind) []outgoing {
 	for i, e := range l.out {
 		if slices.Contains(kinds, e.kind) {
 			taken = append(taken, e)
-			l.bytes -= len(e.body)
+			l.count(&e, -1)
 			continue
 		}
 		if i < l.next {
@@ -314,6 +353,10 @@ func (l *link) takeOut(kinds ...frameKind) []outgoing {
 		kept = append(kept, e)
 	}
 	l.out, l.room, l.next = kept, kept[:0], next
+	if slices.Contains(kinds, kindData) {
+		taken = append(taken, l.data...)
+		l.data, l.waiting = nil, 0
+	}
 	return taken
 }
 

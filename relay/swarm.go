@@ -59,7 +59,7 @@ type Member struct {
 	hash   protocol.MemberHash
 
 	// Guarded by s.mu.
-	blob []byte
+	blob     []byte
 	at       int32 // in s.members, -1 when it has left
 	flags    flags
 	met      bool // was introduced to the others

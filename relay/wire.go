@@ -105,6 +105,9 @@ func (w *wire) read() error {
 		l.mu.Lock()
 		if w.resumed && l.w == w {
 			l.acknowledge(ack)
+			if l.dataMayGo() {
+				w.wakeUp()
+			}
 			w.needAck(len(plain))
 		}
 		l.mu.Unlock()
@@ -228,7 +231,7 @@ func (w *wire) packet(buf []byte) ([]byte, instant) {
 		return buf, ns(time.Hour)
 	}
 	due := w.ackAll || (w.ackAt != 0 && now >= w.ackAt)
-	some := len(w.loose) > 0 || len(w.interests) > 0 || (w.resumed && l.next < len(l.out))
+	some := len(w.loose) > 0 || len(w.interests) > 0 || (w.resumed && (l.next < len(l.out) || l.dataMayGo()))
 	if !due && !some {
 		if w.ackAt != 0 {
 			return buf, w.ackAt - now
@@ -249,8 +252,11 @@ func (w *wire) packet(buf []byte) ([]byte, instant) {
 		buf = w.appendInterest(buf)
 	}
 	for w.resumed && len(w.loose) == 0 && len(w.interests) == 0 && l.next < len(l.out) && len(buf)+len(l.out[l.next].body)+32 <= protocol.MaxPacket {
-		buf = l.out[l.next].appendFrame(buf)
-		l.next++
+		buf = w.appendNext(buf)
+	}
+	for w.resumed && len(w.loose) == 0 && len(w.interests) == 0 && l.next == len(l.out) && l.dataMayGo() && len(buf)+len(l.data[0].body)+32 <= protocol.MaxPacket {
+		l.nextData()
+		buf = w.appendNext(buf)
 	}
 	ack := l.seen
 	if l.next < len(l.out) {
@@ -264,6 +270,12 @@ func (w *wire) packet(buf []byte) ([]byte, instant) {
 		w.ackAt = now.add(protocol.AckDelay)
 	}
 	return buf, 0
+}
+
+func (w *wire) appendNext(buf []byte) []byte {
+	e := &w.l.out[w.l.next]
+	w.l.next++
+	return e.appendFrame(buf)
 }
 
 // putVarint10 writes v in ten bytes: decoders take the padding.
