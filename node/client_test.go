@@ -24,6 +24,12 @@ const patience = 20 * time.Second
 func startNode(t testing.TB, cfg node.Config) *node.Node {
 	t.Helper()
 	cfg.AllowPrivate = true
+	return startPublicNode(t, cfg)
+}
+
+// startPublicNode is startNode of one that does not dial private addresses.
+func startPublicNode(t testing.TB, cfg node.Config) *node.Node {
+	t.Helper()
 	if cfg.Bootstrap == nil {
 		cfg.NoDHT = true // nothing of a test is to leave the machine
 	}

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/peerservers/peerserver/node/door"
+	"github.com/peerservers/peerserver/peer/lan"
 	"github.com/peerservers/peerserver/protocol"
 	"github.com/peerservers/peerserver/relay"
 )
@@ -57,6 +58,12 @@ type Config struct {
 	// AllowPrivate lets the node meet nodes on private and loopback addresses,
 	// and lifts the quotas of clients on loopback.
 	AllowPrivate bool
+	// LAN has the node announce itself on the local network, and meet the nodes
+	// that it hears there at their private addresses.
+	LAN bool
+	// LANNetwork, if not nil, is where it does that instead of on this machine's
+	// interfaces: tests have one in memory.
+	LANNetwork lan.Network
 	// Quota bounds clients.
 	Quota door.Quota
 	// AddressConns is how many connections one address may have; the other

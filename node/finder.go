@@ -35,6 +35,7 @@ const (
 	maxPeers     = 1000
 	maxLearnt    = protocol.MaxAppLinks // nodes that others told of
 	maxTasks     = 4096
+	renear       = 10 * time.Minute // the DHT may have said other URLs of it meanwhile
 )
 
 // fixedFinder is a relay.Finder that knows nodes by a list of URLs, whatever
@@ -54,6 +55,7 @@ type fixedFinder struct {
 	signed  *protocol.Record
 	records map[string]*protocol.Record                      // by base URL, at most maxPeers
 	learnt  map[protocol.NodeID]*protocol.Record             // at most maxLearnt
+	onLAN   map[protocol.NodeID]*protocol.Record             // at most protocol.MaxBeacons
 	wanted  map[protocol.AppID]func(record *protocol.Record) // what to tell of each
 	tasks   []func()                                         // what is to be told
 }
@@ -63,7 +65,7 @@ func newFixedFinder(cfg *Config, urls []string) (*fixedFinder, error) {
 		key: cfg.Key, urls: urls, delay: cfg.PeerDelay, log: cfg.Log, wake: make(chan struct{}, 1),
 		self:    protocol.NodeID(cfg.Key.Public().(ed25519.PublicKey)),
 		records: make(map[string]*protocol.Record), wanted: make(map[protocol.AppID]func(*protocol.Record)),
-		learnt: make(map[protocol.NodeID]*protocol.Record),
+		learnt: make(map[protocol.NodeID]*protocol.Record), onLAN: make(map[protocol.NodeID]*protocol.Record),
 	}
 	for _, u := range urls {
 		if _, err := protocol.ParseLinkURL(u); err != nil {
@@ -259,6 +261,26 @@ func (f *fixedFinder) learn(rec *protocol.Record) {
 	f.tellAll(rec)
 }
 
+// near is found of a node that is heard on the LAN, again and again.
+func (f *fixedFinder) near(rec *protocol.Record) {
+	slices.Sort(rec.URLs)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	old := f.onLAN[rec.Node]
+	if old != nil && slices.Equal(old.URLs, rec.URLs) && rec.Seq-old.Seq < renear.Milliseconds() {
+		return
+	}
+	f.onLAN[rec.Node] = rec
+	f.tellAll(rec)
+}
+
+// far forgets a node that is no longer heard. A link to it stays.
+func (f *fixedFinder) far(id protocol.NodeID) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	delete(f.onLAN, id)
+}
+
 // tellAll tells all who want nodes of one. Called with mu held.
 func (f *fixedFinder) tellAll(rec *protocol.Record) {
 	f.tasks = append(f.tasks, func() {
@@ -278,6 +300,7 @@ func (f *fixedFinder) Want(app protocol.AppID, found func(*protocol.Record)) {
 	defer f.mu.Unlock()
 	f.wanted[app] = found
 	known := slices.AppendSeq(slices.Collect(maps.Values(f.records)), maps.Values(f.learnt))
+	known = slices.AppendSeq(known, maps.Values(f.onLAN))
 	if len(known) == 0 {
 		return
 	}
@@ -346,11 +369,14 @@ func (f *fixedFinder) Check(records []*protocol.SignedRecord, found func(*protoc
 func (f *fixedFinder) known() int {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	n := len(f.learnt)
+	ids := make(map[protocol.NodeID]struct{}, len(f.learnt)+len(f.onLAN)+len(f.records))
 	for _, rec := range f.records {
-		if f.learnt[rec.Node] == nil {
-			n++
+		ids[rec.Node] = struct{}{}
+	}
+	for _, list := range []map[protocol.NodeID]*protocol.Record{f.learnt, f.onLAN} {
+		for id := range list {
+			ids[id] = struct{}{}
 		}
 	}
-	return n
+	return len(ids)
 }

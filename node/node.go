@@ -37,6 +37,7 @@ type Node struct {
 	packets       net.PacketConn // the DHT's; nil: without
 	served        bool
 	finder        *finder
+	lan           *neighbours // nil: without
 	doors         []door.Door
 	sockets       *http.ServeMux // requests for a WebSocket
 	plain         *http.ServeMux // all others
@@ -87,8 +88,8 @@ func (n *Node) open() (err error) {
 			return err
 		}
 	}
-	if cfg.Admin == "" {
-		return nil
+	if err = n.openLAN(); err != nil || cfg.Admin == "" {
+		return err
 	}
 	if n.adminListener, err = listen(cfg.Admin, "admin"); err == nil && !isLoopback(n.adminListener.Addr()) {
 		n.log.Warn("the admin address is not on loopback: whoever reaches it sees which apps are served")
@@ -132,7 +133,11 @@ func (n *Node) build() (err error) {
 		return err
 	}
 	if cfg.Dialer == nil {
-		cfg.Dialer = relay.NewDialer(relay.DialPolicy{AllowPrivate: cfg.AllowPrivate})
+		policy := relay.DialPolicy{AllowPrivate: cfg.AllowPrivate}
+		if n.lan != nil {
+			policy.Allow = n.lan.allows
+		}
+		cfg.Dialer = relay.NewDialer(policy)
 	}
 	n.relay, err = relay.New(relay.Config{
 		Key: cfg.Key, Finder: n.finder, Dialer: cfg.Dialer, Proven: n.finder.proven(),
@@ -203,6 +208,9 @@ func (n *Node) Close() error {
 			err = errors.Join(err, e)
 		}
 	}
+	if n.lan != nil {
+		err = errors.Join(err, n.lan.beacons.Close())
+	}
 	if n.data != nil {
 		err = errors.Join(err, n.data.Close())
 	}
@@ -223,6 +231,9 @@ func (n *Node) Serve(ctx context.Context) error {
 	}
 	if n.finder.dht != nil {
 		services = append(services, n.serveDHT)
+	}
+	if n.lan != nil {
+		services = append(services, n.serveLAN)
 	}
 	if n.adminListener != nil {
 		admin.Handler, admin.WriteTimeout = n.adminPages(), adminWriteTimeout

@@ -22,7 +22,7 @@ func (n *Node) isOwn(dialled, host string) bool {
 	}
 	if own := n.finder.own(); own != nil {
 		for _, s := range own.URLs {
-			if strings.EqualFold(s, dialled) {
+			if strings.EqualFold(s, dialled) || sameURL(s, dialled) {
 				return true
 			}
 		}
@@ -35,6 +35,13 @@ func (n *Node) isOwn(dialled, host string) bool {
 		return false
 	}
 	return strings.EqualFold(u.Hostname(), "localhost") || isHere(u.Hostname())
+}
+
+// sameURL says whether two URLs lead to one place: ports may be left out.
+func sameURL(a, b string) bool {
+	u, err := protocol.ParseLinkURL(a)
+	v, err2 := protocol.ParseLinkURL(b)
+	return err == nil && err2 == nil && u == v
 }
 
 func defaultPort(scheme string) string {

@@ -66,6 +66,7 @@ func nodeCommand(fs *flag.FlagSet) func(context.Context, streams) error {
 	fs.Var(&f.bootstrap, "bootstrap", "where to meet the DHT, `host:port`; may be repeated; mainline's well-known nodes if none is given")
 	fs.BoolVar(&f.announce, "announce", true, "let other nodes find this one; without it, it only dials out")
 	fs.BoolVar(&f.cfg.AllowPrivate, "allow-private", false, "meet nodes on private addresses too; no quotas on loopback")
+	fs.BoolVar(&f.cfg.LAN, "lan", false, "announce the node on the local network, and meet the nodes that are heard there")
 	fs.Var(&f.proxies, "trusted-proxy", "address `range` whose X-Forwarded-For is believed, such as 10.0.0.0/8; may be repeated")
 	fs.IntVar(&f.cfg.AddressConns, "address-conns", 500, "how many `connections` one client address may have, its other quotas in proportion; -1 is no bound")
 	fs.Var(&f.origins, "origin", "web `origin` that may connect, all if none is given; may be repeated")
@@ -178,7 +179,9 @@ func (f *nodeFlags) serve(ctx context.Context, out io.Writer) error {
 // print says for people what runs where.
 func (f *nodeFlags) print(out io.Writer, d description) error {
 	others := "dial " + f.urls.String()
-	if len(f.urls) == 0 && !f.cfg.AllowPrivate {
+	if f.cfg.LAN && len(f.urls) == 0 {
+		others = "find this node on the LAN; those elsewhere need --url wss://host"
+	} else if len(f.urls) == 0 && !f.cfg.AllowPrivate {
 		others = "cannot dial this node; say where they reach it with --url wss://host"
 	}
 	lines := [][2]string{
@@ -194,7 +197,7 @@ func (f *nodeFlags) print(out io.Writer, d description) error {
 	if f.cfg.Data == "" {
 		lines[4][1] = "none; the next start is a new node"
 	}
-	if len(f.urls) == 0 && f.cfg.AllowPrivate {
+	if len(f.urls) == 0 && f.cfg.AllowPrivate && !f.cfg.LAN {
 		lines = append(lines[:2], lines[3:]...)
 	}
 	if _, err := fmt.Fprintf(out, "peerserver %s, node %s\n", f.cfg.Version, d.ID); err != nil {
