@@ -47,7 +47,7 @@ type Conn struct {
 	last atomic.Int64 // when the client was last heard, unix ns
 
 	// Owned by the reader.
-	messages, bytes bucket
+	messages, bytes, data bucket
 
 	members atomic.Int32
 
@@ -63,6 +63,7 @@ type Conn struct {
 	dirty    bool    // on the flusher's list
 	writing  bool    // a writer has bytes of this connection
 	closing  bool    // a close frame is queued or came; nothing follows
+	behind   bool    // something was queued then that the client did not get
 	hangUp   bool    // close the socket as soon as all is written
 	dead     bool    // the socket is closed
 }
@@ -165,7 +166,7 @@ func (c *Conn) queue(p []byte) (int, error) {
 		return 0, net.ErrClosed
 	}
 	if len(p) > 0 && p[0] == opClose {
-		c.closing = true
+		c.endQueue()
 	}
 	c.out.b = append(c.out.b, p...)
 	c.markDirty()
@@ -181,10 +182,19 @@ func (c *Conn) control(opcode byte, data []byte) {
 	c.markDirty()
 }
 
+// endQueue lets no message follow those that are queued. mu is held.
+func (c *Conn) endQueue() {
+	if !c.closing {
+		c.closing, c.behind = true, (c.out != nil && len(c.out.b) > 0) || c.inFlight > 0
+	}
+}
+
 // overflow closes a client that is too slow: what it was still to get makes
 // room for the reason. mu is held.
 func (c *Conn) overflow() {
 	c.host.totals.slowClosed.Add(1)
+	c.endQueue()
+	c.behind = true
 	c.out.b = c.out.b[:0]
 	c.closeLocked(protocol.CloseTryAgainLater, "too slow to read")
 }
@@ -200,7 +210,7 @@ func (c *Conn) Close(code int, reason string) {
 }
 
 func (c *Conn) closeLocked(code int, reason string) {
-	c.closing = true
+	c.endQueue()
 	c.control(opClose, websocket.FormatCloseMessage(code, reason))
 	// The client's answer to the close ends the reader, or else this.
 	c.nc.SetReadDeadline(time.Now().Add(closeLinger))
@@ -217,7 +227,8 @@ func (c *Conn) killLocked() {
 	if c.dead {
 		return
 	}
-	c.dead, c.closing = true, true
+	c.endQueue()
+	c.dead = true
 	if c.out != nil {
 		freeOut(c.out)
 		c.out = nil
@@ -248,11 +259,38 @@ func (c *Conn) TakeMember() bool {
 }
 
 // DropMember takes back one TakeMember.
-func (c *Conn) DropMember() {
+func (c *Conn) DropMember() { c.Unseat().Free() }
+
+// Seat is the place of a member in the quotas of its address, while it has no
+// connection.
+type Seat struct {
+	host *Host
+	slot *address
+}
+
+// Unseat takes back one TakeMember of the connection, but not of its address:
+// the member outlives the connection, until the Seat is freed.
+func (c *Conn) Unseat() Seat {
 	if c.slot != nil {
 		c.members.Add(-1)
-		c.slot.addMembers(-1, &c.host.cfg.Quota)
 	}
+	return Seat{c.host, c.slot}
+}
+
+// Free ends the member. It is called once.
+func (s Seat) Free() {
+	if s.slot != nil && s.slot.addMembers(-1, &s.host.cfg.Quota) && s.slot.isEmpty() {
+		s.host.addresses.tidy(s.slot)
+	}
+}
+
+// Behind says whether messages are known to be lost with the connection, which
+// has ended: they were not written when it did. It is for Session.Closed.
+func (c *Conn) Behind() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.endQueue()
+	return c.behind
 }
 
 // countBytes is called by the reader.
@@ -275,12 +313,31 @@ func (c *Conn) countMessage(now int64) bool {
 
 // Spend counts n more messages of the client, for one that costs as much as
 // several. It reports false when they are too many. It is for Session.Message.
-func (c *Conn) Spend(n int) bool {
+func (c *Conn) Spend(n int) bool { return c.Charge(n) == 0 }
+
+// Charge is Spend that says how long it is until n can be spent: 0 if they were.
+// What costs more than a whole burst costs a burst.
+func (c *Conn) Charge(n int) time.Duration {
 	if c.slot == nil {
-		return true
+		return 0
 	}
 	q, now := &c.host.cfg.Quota, time.Now().UnixNano()
-	return c.messages.take(now, n, q.Messages, q.MessageBurst) && c.slot.takeMessages(now, n, q)
+	if wait := c.messages.lacks(now, min(n, q.MessageBurst), q.Messages, q.MessageBurst); wait > 0 {
+		return wait
+	}
+	return c.slot.chargeMessages(now, min(n, q.AddressMessageBurst), q)
+}
+
+// ChargeData counts n bytes that are relayed for the client, at a rate of so
+// many a second and twice as many at once, and says how long it is until they
+// may be: 0 if they may. All clients of an address have dataPeers times as much.
+// It is for Session.Message.
+func (c *Conn) ChargeData(n, rate int) time.Duration {
+	now, burst := time.Now().UnixNano(), max(2*rate, protocol.MaxPayload)
+	if wait := c.data.lacks(now, n, rate, burst); wait > 0 {
+		return wait
+	}
+	return c.slot.chargeData(now, n, dataPeers*rate, dataPeers*burst)
 }
 
 // Heard is when the client's last message came, in unix ns.

@@ -49,22 +49,29 @@ func (q Quota) withDefaults() Quota {
 // again (the generic cell rate algorithm).
 type bucket int64
 
+// dataPeers is how many peers behind one address may relay data at full rate.
+const dataPeers = 16
+
 // take takes n of a bucket of the given rate and burst, and reports whether
 // they were there.
-func (b *bucket) take(now int64, n, rate, burst int) bool {
+func (b *bucket) take(now int64, n, rate, burst int) bool { return b.lacks(now, n, rate, burst) == 0 }
+
+// lacks takes n of a bucket and returns 0, or takes nothing and returns how long
+// it is until they are there.
+func (b *bucket) lacks(now int64, n, rate, burst int) time.Duration {
 	if rate <= 0 {
-		return true
+		return 0
 	}
 	full := max(int64(*b), now) + int64(n)*int64(time.Second)/int64(rate)
-	if full-now > int64(burst)*int64(time.Second)/int64(rate) {
-		return false
+	if wait := full - now - int64(burst)*int64(time.Second)/int64(rate); wait > 0 {
+		return time.Duration(wait)
 	}
 	*b = bucket(full)
-	return true
+	return 0
 }
 
 // addresses counts what each address uses. It holds no address without a
-// connection.
+// connection or a member.
 type addresses struct {
 	quota Quota
 
@@ -78,9 +85,9 @@ type address struct {
 
 	conns int // guarded by addresses.mu
 
-	mu              sync.Mutex
-	members         int
-	messages, bytes bucket
+	mu                    sync.Mutex
+	members               int
+	messages, bytes, data bucket
 }
 
 // key is what an address is counted by.
@@ -118,7 +125,21 @@ func (t *addresses) close(e *address) {
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if e.conns--; e.conns == 0 {
+	e.conns--
+	t.forget(e)
+}
+
+// tidy forgets an address that has no member any more, if it has no connection
+// either.
+func (t *addresses) tidy(e *address) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.forget(e)
+}
+
+// forget is called with mu held.
+func (t *addresses) forget(e *address) {
+	if e.conns == 0 && e.isEmpty() && t.m[e.key] == e {
 		delete(t.m, e.key)
 	}
 }
@@ -130,6 +151,27 @@ func (e *address) takeMessages(now int64, n int, q *Quota) bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	return e.messages.take(now, n, q.AddressMessages, q.AddressMessageBurst)
+}
+
+func (e *address) chargeMessages(now int64, n int, q *Quota) time.Duration {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.messages.lacks(now, n, q.AddressMessages, q.AddressMessageBurst)
+}
+
+func (e *address) chargeData(now int64, n, rate, burst int) time.Duration {
+	if e == nil {
+		return 0
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.data.lacks(now, n, rate, burst)
+}
+
+func (e *address) isEmpty() bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.members == 0
 }
 
 func (e *address) takeBytes(now int64, n int, q *Quota) bool {
