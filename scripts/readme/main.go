@@ -1,4 +1,4 @@
-// Readme does what the README shows: it runs the shell commands in a fresh
+// Readme does what the README and docs/peers.md show: it runs the shell commands in a fresh
 // clone, bundles the JavaScript as a page would, and compiles the Go.
 //
 //	go run ./scripts/readme
@@ -28,10 +28,12 @@ const (
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if err := run(ctx, "README.md"); err != nil {
-		fmt.Fprintln(os.Stderr, "readme:", err)
-		stop()
-		os.Exit(1)
+	for _, document := range []string{"README.md", "docs/peers.md"} {
+		if err := run(ctx, document); err != nil {
+			fmt.Fprintln(os.Stderr, "readme:", err)
+			stop()
+			os.Exit(1)
+		}
 	}
 }
 
@@ -177,9 +179,13 @@ func bundle(ctx context.Context, text string) error {
 	return nil
 }
 
-// compile builds a whole program in the clone, within the module that has the torrent client.
+// compile builds a whole program in the clone: one that imports a package of ours within its module, others within the
+// one that has the torrent client.
 func compile(ctx context.Context, text, clone string) error {
 	module := filepath.Join(clone, "testnet", "torrent")
+	if strings.Contains(text, `"github.com/peerservers/peerserver/`) {
+		module = clone
+	}
 	dir, err := os.MkdirTemp(module, "readme")
 	if err != nil {
 		return err
