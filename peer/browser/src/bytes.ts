@@ -20,6 +20,15 @@ export function ascii(text: string): Bytes {
   return Uint8Array.from(text, (c) => c.charCodeAt(0));
 }
 
+export function hex(bytes: Uint8Array): string {
+  return Array.from(bytes, (b) => b.toString(16).padStart(2, '0')).join('');
+}
+
+/** A member, id and session, as a key of a map. */
+export function keyOf(member: Uint8Array): string {
+  return String.fromCharCode(...member.subarray(0, 40));
+}
+
 /** Orders by bytes, as Go's bytes.Compare does. */
 export function compare(a: Uint8Array, b: Uint8Array): number {
   for (let i = 0; i < Math.min(a.length, b.length); i++) {

@@ -1,55 +1,44 @@
-// Keys, presences and envelopes, on WebCrypto. protocol/peer.go is the same in Go; both pass protocol/vectors.
+// Presences, logins, envelopes and broadcasts. protocol/peer.go is the same in Go; both pass protocol/vectors.
 
-import { Aes128Gcm, CipherSuite, DhkemX25519HkdfSha256, HkdfSha256 } from '@hpke/core';
 import { ascii, type Bytes, concat, equal } from './bytes.ts';
-import type { Message, Fields, Value } from './codec.ts';
+import type { Fields, Message, Value } from './codec.ts';
 import { PeerserverError } from './errors.ts';
-import { type Challenge, Envelope, EnvelopeBody, Login, type Of, PresenceBody, SignedPresence } from './wire.ts';
+import { type Identity, primitives, type SealKey } from './primitives.ts';
+import { type Challenge, Envelope, EnvelopeBody, Kind, Login, type Of, PresenceBody, SignedPresence } from './wire.ts';
 
-const ED25519 = 'Ed25519';
 const LIMITS = { blob: 2048, name: 64, services: 16, metadata: 1024, ttl: 86_400, payload: 56 << 10, url: 256, nonce: 16 };
-
-const suite = new CipherSuite({ kem: new DhkemX25519HkdfSha256(), kdf: new HkdfSha256(), aead: new Aes128Gcm() });
+const NONCE = 12; // of a broadcast
 
 /** The first 20 bytes of a hash over door and name; keyed by the secret when there is one. */
 export async function appId(name: string, secret: Uint8Array = new Uint8Array(0), door = 'peer'): Promise<Bytes> {
   const input = concat(ascii(`peerserver/1/app${door}\0`), new TextEncoder().encode(name));
-  if (secret.length === 0) return new Uint8Array(await crypto.subtle.digest('SHA-256', input)).slice(0, 20);
-  const key = await crypto.subtle.importKey('raw', concat(secret), { name: 'HMAC', hash: 'SHA-256' }, false, ['sign']);
-  return new Uint8Array(await crypto.subtle.sign('HMAC', key, input)).slice(0, 20);
+  const p = await primitives();
+  return (await (secret.length === 0 ? p.sha256(input) : p.hmac(secret, input))).slice(0, 20);
 }
 
 /** What an app's secret adds to each seal: zeros when it has none. */
 export async function sealSecret(app: Uint8Array, secret: Uint8Array): Promise<Bytes> {
   if (secret.length === 0) return new Uint8Array(32);
-  const key = await crypto.subtle.importKey('raw', concat(secret), 'HKDF', false, ['deriveBits']);
-  const info = concat(ascii('peerserver/1/secret'), app);
-  return new Uint8Array(await crypto.subtle.deriveBits({ name: 'HKDF', hash: 'SHA-256', salt: new Uint8Array(0), info }, key, 256));
+  return (await primitives()).hkdf(secret, concat(ascii('peerserver/1/secret'), app), 32);
 }
 
-/** A peer's key. The private half never leaves WebCrypto. */
-export interface Identity {
-  readonly id: Bytes; // the public key, 32 bytes
-  readonly key: CryptoKey;
+/** What broadcasts of an app are sealed with: whoever knows the secret, or the name when there is none, can read them. */
+export async function broadcastKey(app: Uint8Array, name: string, secret: Uint8Array): Promise<Bytes> {
+  const from = secret.length === 0 ? new TextEncoder().encode(name) : secret;
+  return (await primitives()).hkdf(from, concat(ascii('peerserver/1/broadcast'), app), 16);
 }
 
 export async function newIdentity(): Promise<Identity> {
-  const pair = (await crypto.subtle.generateKey(ED25519, false, ['sign', 'verify'])) as CryptoKeyPair;
-  return { id: new Uint8Array(await crypto.subtle.exportKey('raw', pair.publicKey)), key: pair.privateKey };
+  return (await primitives()).newIdentity();
 }
 
 async function sign(identity: Identity, bytes: Bytes): Promise<Bytes> {
-  return new Uint8Array(await crypto.subtle.sign(ED25519, identity.key, bytes));
+  return (await primitives()).sign(identity, bytes);
 }
 
 async function verifies(key: Uint8Array, signature: Uint8Array, bytes: Bytes): Promise<boolean> {
   if (key.length !== 32 || signature.length !== 64) return false;
-  try {
-    const imported = await crypto.subtle.importKey('raw', concat(key), ED25519, false, ['verify']);
-    return await crypto.subtle.verify(ED25519, imported, concat(signature), bytes);
-  } catch {
-    return false; // not a point of the curve
-  }
+  return (await primitives()).verify(key, signature, bytes);
 }
 
 function loginBytes(challenge: Of<typeof Challenge>, nonce: Uint8Array, url: string): Bytes {
@@ -76,6 +65,7 @@ export async function verifyLogin(login: Of<typeof Login>, challenge: Of<typeof 
 export interface Presence {
   readonly member: Bytes; // id and session, 40 bytes
   readonly seal: Uint8Array;
+  readonly issued: bigint; // unix ms; only the order of two of one session counts
   readonly name: string;
   readonly services: readonly string[];
   readonly metadata: Uint8Array;
@@ -119,24 +109,15 @@ export async function verifyPresence(signed: Of<typeof SignedPresence>, app: Uin
   if (!(await verifies(signed.key, signed.signature, concat(ascii('peerserver/1/presence'), signed.body)))) {
     refuse('signature', 'the signature does not verify');
   }
-  return { member: concat(signed.key, body.session), seal: body.seal, name: body.name, services: body.services, metadata: body.metadata, signed };
+  const { seal, issued, name, services, metadata } = body;
+  return { member: concat(signed.key, body.session), seal, issued, name, services, metadata, signed };
 }
 
-/** The X25519 pair of one join. */
-export interface SealKey {
-  readonly pair: CryptoKeyPair;
-  readonly seal: Bytes; // the public half
-}
+export type { Identity, SealKey };
 
 /** A new pair, or that of a private key. */
 export async function sealKey(raw?: Uint8Array): Promise<SealKey> {
-  const privateKey = raw && (await suite.kem.deserializePrivateKey(concat(raw).buffer));
-  if (!privateKey) {
-    const pair = await suite.kem.generateKeyPair();
-    return { pair, seal: new Uint8Array(await suite.kem.serializePublicKey(pair.publicKey)) };
-  }
-  // Only the private half is needed to open.
-  return { pair: { privateKey, publicKey: privateKey }, seal: new Uint8Array(0) };
+  return (await primitives()).sealKey(raw);
 }
 
 /** What an envelope says on its outside. */
@@ -148,47 +129,83 @@ export interface Header {
   readonly kind: number; // of Kind
 }
 
-const info = (h: Header, secret: Uint8Array) => concat(ascii('peerserver/1/seal'), h.app, h.from, h.to, secret).buffer;
+const info = (h: Header, secret: Uint8Array) => concat(ascii('peerserver/1/seal'), h.app, h.from, h.to, secret);
 
-function additional(h: Header): ArrayBuffer {
+function additional(h: Header): Bytes {
   const out = new DataView(new ArrayBuffer(9));
   out.setBigUint64(0, h.sequence);
   out.setUint8(8, h.kind);
-  return out.buffer;
+  return new Uint8Array(out.buffer);
+}
+
+async function signed(identity: Identity, said: Parameters<typeof EnvelopeBody.encode>[0]): Promise<Of<typeof Envelope>> {
+  const body = EnvelopeBody.encode(said);
+  return { body, signature: await sign(identity, concat(ascii('peerserver/1/envelope'), body)) };
 }
 
 /** Makes an envelope that only the holder of `seal`'s private half can open. */
 export async function sealEnvelope(identity: Identity, h: Header, seal: Uint8Array, secret: Uint8Array, plain: Uint8Array): Promise<Of<typeof Envelope>> {
-  const recipientPublicKey = await suite.kem.deserializePublicKey(concat(seal).buffer);
-  const sender = await suite.createSenderContext({ recipientPublicKey, info: info(h, secret) });
-  const sealed = new Uint8Array(await sender.seal(concat(plain).buffer, additional(h)));
-  const body = EnvelopeBody.encode({ ...h, enc: new Uint8Array(sender.enc), sealed });
-  return { body, signature: await sign(identity, concat(ascii('peerserver/1/envelope'), body)) };
+  return signed(identity, { ...h, ...(await (await primitives()).seal(seal, info(h, secret), additional(h), plain)) });
+}
+
+/** Makes an envelope for all members of an app. Its sequences are of the sender's broadcasts alone. */
+export async function sealBroadcast(identity: Identity, app: Uint8Array, from: Uint8Array, sequence: bigint, key: Uint8Array, plain: Uint8Array): Promise<Of<typeof Envelope>> {
+  const h: Header = { app, from, to: new Uint8Array(0), sequence, kind: Kind.broadcast };
+  const enc = crypto.getRandomValues(new Uint8Array(NONCE));
+  const sealed = await (await primitives()).encrypt(key, enc, concat(from, additional(h)), plain);
+  return signed(identity, { ...h, enc, sealed });
+}
+
+/** What comes out of an envelope. */
+export interface Opened {
+  readonly header: Header;
+  readonly plain: Uint8Array;
 }
 
 /** Checks and opens an envelope. That no sequence is taken twice is for a Window of the pair. */
 export async function openEnvelope(
   envelope: Of<typeof Envelope>, app: Uint8Array, to: Uint8Array, key: SealKey, secret: Uint8Array,
-): Promise<{ header: Header; plain: Uint8Array }> {
-  const body = envelope.body.length > LIMITS.payload ? undefined : parsed(EnvelopeBody, envelope.body);
-  if (!body || body.sequence === 0n || body.from.length !== 40) {
-    throw new PeerserverError('malformed', 'envelope: it does not parse');
-  }
-  if (!equal(body.app, app) || !equal(body.to, to)) {
+): Promise<Opened> {
+  const body = outside(envelope);
+  if (!equal(body.app, app) || !equal(body.to, to) || body.kind === Kind.broadcast) {
     throw new PeerserverError('denied', 'envelope: it is for another app or member');
   }
-  if (!(await verifies(body.from.slice(0, 32), envelope.signature, concat(ascii('peerserver/1/envelope'), envelope.body)))) {
-    throw new PeerserverError('signature', 'envelope: the signature does not verify');
-  }
+  await verifyEnvelope(envelope, body);
   if (body.enc.length !== 32) throw new PeerserverError('malformed', 'envelope: it has no key');
   const header: Header = { app, from: body.from, to, sequence: body.sequence, kind: body.kind };
   try {
-    const context = { recipientKey: key.pair.privateKey, enc: concat(body.enc).buffer, info: info(header, secret) };
-    const recipient = await suite.createRecipientContext(context);
-    return { header, plain: new Uint8Array(await recipient.open(concat(body.sealed).buffer, additional(header))) };
+    return { header, plain: await (await primitives()).open(key, body.enc, info(header, secret), additional(header), body.sealed) };
   } catch {
     throw new PeerserverError('signature', 'envelope: it was not sealed for this member, or with another secret');
   }
+}
+
+/** Checks and opens a broadcast. That no sequence is taken twice is for a Window of the sender's broadcasts. */
+export async function openBroadcast(envelope: Of<typeof Envelope>, app: Uint8Array, key: Uint8Array): Promise<Opened> {
+  const body = outside(envelope);
+  if (!equal(body.app, app) || body.to.length !== 0 || body.kind !== Kind.broadcast) {
+    throw new PeerserverError('denied', 'broadcast: it is for another app, or for one member');
+  }
+  await verifyEnvelope(envelope, body);
+  if (body.enc.length !== NONCE) throw new PeerserverError('malformed', `broadcast: its nonce has not ${NONCE} bytes`);
+  const header: Header = { app, from: body.from, to: body.to, sequence: body.sequence, kind: body.kind };
+  try {
+    return { header, plain: await (await primitives()).decrypt(key, body.enc, concat(body.from, additional(header)), body.sealed) };
+  } catch {
+    throw new PeerserverError('signature', 'broadcast: it was sealed for another app, or with another secret');
+  }
+}
+
+/** What an envelope says, of which nothing is checked yet. */
+function outside(envelope: Of<typeof Envelope>): Of<typeof EnvelopeBody> {
+  const body = envelope.body.length > LIMITS.payload ? undefined : parsed(EnvelopeBody, envelope.body);
+  if (!body || body.sequence === 0n || body.from.length !== 40) throw new PeerserverError('malformed', 'envelope: it does not parse');
+  return body;
+}
+
+async function verifyEnvelope(envelope: Of<typeof Envelope>, body: Of<typeof EnvelopeBody>): Promise<void> {
+  if (await verifies(body.from.slice(0, 32), envelope.signature, concat(ascii('peerserver/1/envelope'), envelope.body))) return;
+  throw new PeerserverError('signature', 'envelope: the signature does not verify');
 }
 
 function parsed<F extends Fields>(message: Message<F>, bytes: Uint8Array): Value<F> | undefined {

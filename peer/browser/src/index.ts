@@ -9,6 +9,10 @@
 export { type Address, addressOf, addressURL, parseAddress, printAddress } from './address.ts';
 export { type Identity, newIdentity } from './crypto.ts';
 export { forgetIdentity, keptIdentity } from './identity.ts';
+export type { CallOptions } from './asked.ts';
+export type { Outcome, Target } from './calls.ts';
+export { type Handler, RemoteError, type Request } from './commands.ts';
 export { type Code, PeerserverError } from './errors.ts';
-export type { Peer } from './peer.ts';
+export type { Link, Path, Peer } from './peer.ts';
+export type { Sender } from './broadcasts.ts';
 export { join, type JoinOptions, type Room } from './room.ts';

@@ -8,20 +8,24 @@ import { type Of, type SignedRecord, ToNode, ToPeer } from './wire.ts';
 
 const ANSWERED_WITHIN = 10_000;
 const MAX_PENDING = 1024;
+const RESTARTS = 1012; // close code of a node that stops
+const BEAT_EVERY = 10_000;
+const DOUBT_FOR = 3000;
+const SILENT_FOR = 25_000; // two beats and their answers lost
 
 type Said = Of<typeof ToPeer>;
 
-/** Resolves when the node has let this peer in. */
-export async function connect(url: string, identity: Identity, signal?: AbortSignal): Promise<NodeConnection> {
-  const base = url.replace(/\/+$/, '').replace(/^http/, 'ws');
-  const socket = new WebSocket(`${base}/v1`, 'peerserver.v1');
+/** Resolves when the node has let this peer in. `url` is ws:// or wss:// and a host. */
+export async function connect(url: string, identity: Identity, webSocket: typeof WebSocket, signal?: AbortSignal): Promise<NodeConnection> {
+  const socket = new webSocket(`${url}/v1`, 'peerserver.v1');
   socket.binaryType = 'arraybuffer';
-  const node = new NodeConnection(base, socket);
+  const node = new NodeConnection(url, socket);
   const stop = () => node.close();
   signal?.addEventListener('abort', stop, { once: true });
   try {
     const challenge = await node.challenged;
-    node.others = (await node.ask({ login: await signLogin(identity, challenge, base) })).welcome?.nodes ?? [];
+    node.id = challenge.node;
+    node.others = (await node.ask({ login: await signLogin(identity, challenge, url) })).welcome?.nodes ?? [];
     return node;
   } catch (err) {
     node.close();
@@ -39,6 +43,8 @@ interface Pending {
 
 export class NodeConnection extends Events<{ said: [said: Said]; closed: [] }> {
   readonly url: string;
+  /** NodeID, as it says. */
+  id: Uint8Array = new Uint8Array(0);
   /** Records of this node and of others, from its welcome. */
   others: Of<typeof SignedRecord>[] = [];
   readonly challenged: Promise<NonNullable<Said['challenge']>>;
@@ -46,6 +52,11 @@ export class NodeConnection extends Events<{ said: [said: Said]; closed: [] }> {
   readonly #pending = new Map<number, Pending>();
   #ref = 0;
   #closed = false;
+  /** It said that it stops. */
+  drained = false;
+  #heard = performance.now();
+  #unanswered = 0; // beats
+  readonly #beats: ReturnType<typeof setInterval>;
 
   constructor(url: string, socket: WebSocket) {
     super();
@@ -63,8 +74,12 @@ export class NodeConnection extends Events<{ said: [said: Said]; closed: [] }> {
       });
     });
     this.challenged.catch(() => {}); // whoever waits for it is told
+    this.#beats = setInterval(() => this.#beat(), BEAT_EVERY);
     socket.addEventListener('message', (event: MessageEvent<unknown>) => this.#take(event.data));
-    socket.addEventListener('close', () => this.close());
+    socket.addEventListener('close', (event) => {
+      this.drained = event.code === RESTARTS;
+      this.close();
+    });
     socket.addEventListener('error', () => this.close());
   }
 
@@ -72,8 +87,29 @@ export class NodeConnection extends Events<{ said: [said: Said]; closed: [] }> {
     return this.#closed;
   }
 
+  /**
+   * Asks for a sign of life. Timers of a tab in the background may come late, so silence counts only after beats that were not
+   * answered.
+   */
+  #beat(): void {
+    if (this.#unanswered >= 2 && performance.now() - this.#heard > SILENT_FOR) return this.close();
+    this.#unanswered++;
+    this.ask({ beat: {} }).catch(() => {});
+  }
+
+  /** The network may have changed: a node that does not answer soon is gone. */
+  doubt(): void {
+    const asked = performance.now();
+    this.ask({ beat: {} }).catch(() => {});
+    setTimeout(() => {
+      if (this.#heard < asked) this.close();
+    }, DOUBT_FOR);
+  }
+
   #take(data: unknown): void {
     if (!(data instanceof ArrayBuffer)) return;
+    this.#heard = performance.now();
+    this.#unanswered = 0;
     let said: Said;
     try {
       said = ToPeer.decode(new Uint8Array(data));
@@ -111,6 +147,7 @@ export class NodeConnection extends Events<{ said: [said: Said]; closed: [] }> {
   close(): void {
     if (this.#closed) return;
     this.#closed = true;
+    clearInterval(this.#beats);
     this.#socket.close();
     for (const { reject, timer } of this.#pending.values()) {
       clearTimeout(timer);

@@ -1,45 +1,53 @@
-// One other member of a room: the negotiation with it, and its connection.
+// One other member of a room: what is known of it, and the connection to it.
 
-import { type Bytes, compare, printed } from './bytes.ts';
+import type { CallOptions } from './asked.ts';
+import type { Attempt } from './attempt.ts';
+import { type Bytes, compare, hex, printed } from './bytes.ts';
+import { Calls } from './calls.ts';
+import type { Init } from './codec.ts';
+import type { Commands } from './commands.ts';
+import { Connection, type ConnectionHost } from './connection.ts';
 import { type Header, type Presence, Window } from './crypto.ts';
-import { Events } from './events.ts';
 import { PeerserverError } from './errors.ts';
-import { Kind } from './wire.ts';
+import { Events } from './events.ts';
+import { type Negotiating, Negotiation } from './negotiation.ts';
+import { type Control, Kind, type Of, Piece } from './wire.ts';
 
-const MAIN = 'peerserver'; // the channel of send, id 0 on both sides
-const OFFERED_WITHIN = 5000; // by those who are there, to one who joins
-const OPEN_WITHIN = 15_000; // from offer and answer
+const RELAYED_AFTER = 4000; // without a connection
 const GONE_WITHIN = 1000; // after a goodbye
-const MAX_TRIES = 5;
-const MAX_CANDIDATES = 128;
-const FULL = 1 << 20; // bytes that wait in a channel before send waits
+const LOST_WITHIN = 30_000; // over nodes, when its own is not reached
 const MAX_MESSAGE = (64 << 10) - 1; // what pion and every browser take in one message
+const MAX_RUNS = 8; // that have ended, and are remembered
+
+/** How a peer is reached: directly, over a TURN server, or over nodes. */
+export type Path = 'direct' | 'turn' | 'nodes';
+
+/** Somebody that a peer says it is connected to. */
+export interface Link {
+  readonly id: string;
+  readonly session: string;
+  readonly name: string;
+  readonly path: Path;
+}
 
 /** What a peer needs of its room. */
-export interface Signals {
+export interface PeerRoom {
   readonly member: Uint8Array;
   readonly rtc: typeof RTCPeerConnection;
   readonly configuration: RTCConfiguration;
+  readonly commands: Commands;
+  /** Whether connections may go over nodes. */
+  readonly relays: boolean;
   send(to: Peer, kind: number, sequence: bigint, plain: Uint8Array): Promise<void>;
   opened(peer: Peer): void;
+  path(peer: Peer): void;
   message(peer: Peer, data: Bytes): void;
-  ended(peer: Peer, opened: boolean): void;
-}
-
-interface Description {
-  type: 'offer' | 'answer';
-  sdp: string;
-  re?: number; // sequence of the offer that an answer is to
-}
-
-/** A connection, from its first description to its end. */
-interface Attempt {
-  readonly pc: RTCPeerConnection;
-  readonly channel: RTCDataChannel;
-  offer: bigint; // sequence of our offer, 0: the other side made it
-  remote: boolean;
-  open: boolean;
-  early: RTCIceCandidateInit[];
+  control(peer: Peer, said: Of<typeof Control>): void;
+  ended(peer: Peer): void;
+  /** Whether somebody who is connected says that it is connected to this one. */
+  linked(peer: Peer): boolean;
+  /** Nothing is tried any more. */
+  idle(peer: Peer): void;
 }
 
 /**
@@ -47,261 +55,380 @@ interface Attempt {
  *
  * Events: `channel` for a data channel that it opened, `closed` when the connection has ended.
  */
-export class Peer extends Events<{ channel: [channel: RTCDataChannel]; closed: [] }> {
+export class Peer extends Events<{ channel: [channel: RTCDataChannel]; closed: [] }> implements Negotiating, ConnectionHost {
   /** Its id, in z-base-32: the same for all sessions of one key. */
   readonly id: string;
   /** Tells apart the sessions of one key: tabs, devices, joins. */
   readonly session: string;
-  /** Used by the room. */
+
+  // Used by the room.
   presence: Presence;
   readonly window = new Window();
-  /** The node says that it is there. */
-  shown = true;
+  /** A node says that it is there. */
+  shown = false;
+  /** It said goodbye, or a node said so for it. */
+  departed = false;
+  /** It did not connect in many tries. */
+  hopeless = false;
+  /** When the present node has shown it: how often the room had joined by then. */
+  epoch = 0;
+  nodeId = '';
+  /** Whom it says it is connected to, by member. */
+  readonly linked = new Map<string, { presence: Presence; path: Path }>();
 
-  readonly #room: Signals;
-  readonly #lower: boolean; // our offer stands when two cross
+  readonly lower: boolean;
+  readonly #room: PeerRoom;
+  readonly #negotiation: Negotiation;
+  #connection: Connection | undefined;
+  #calls: Calls | undefined; // of the connection
   #sequence = 0n;
-  #attempt: Attempt | undefined;
-  #tries = 0;
-  #due: ReturnType<typeof setTimeout> | undefined;
-  #turn: Promise<void> = Promise.resolve(); // signals are taken one after the other
-  #waiting = 0;
-  #candidates: RTCIceCandidateInit[] = [];
+  #lost = false;
+  #turn = false; // over a TURN server
+  #told: Path | undefined;
+  #wish: ReturnType<typeof setTimeout> | undefined; // to be relayed
+  #end: ReturnType<typeof setTimeout> | undefined;
+  readonly #ended: bigint[] = []; // runs
 
-  constructor(room: Signals, presence: Presence) {
+  constructor(room: PeerRoom, presence: Presence) {
     super();
     this.#room = room;
     this.presence = presence;
     this.id = printed(presence.member.subarray(0, 32));
-    this.session = Array.from(presence.member.subarray(32), (b) => b.toString(16).padStart(2, '0')).join('');
-    this.#lower = compare(room.member, presence.member) < 0;
+    this.session = hex(presence.member.subarray(32));
+    this.lower = compare(room.member, presence.member) < 0;
+    this.#negotiation = new Negotiation(this);
   }
 
   get name(): string {
     return this.presence.name;
   }
 
+  get services(): readonly string[] {
+    return this.presence.services;
+  }
+
   get metadata(): Uint8Array {
     return this.presence.metadata;
   }
 
-  /** The browser's own connection, for media and statistics; undefined while there is none. */
+  /** Id of the node that it is on, in z-base-32; undefined when no node has said. */
+  get node(): string | undefined {
+    return this.nodeId || undefined;
+  }
+
+  /** Its node is not reached; and when it has left: it went without a goodbye. */
+  get lost(): boolean {
+    return this.#lost;
+  }
+
+  /** How it is reached; undefined while it is not. */
+  get path(): Path | undefined {
+    if (!this.#connection?.open) return undefined;
+    return this.#connection.relayed ? 'nodes' : this.#turn ? 'turn' : 'direct';
+  }
+
+  /** The browser's own connection, for media and statistics; undefined while there is none, as when it goes over nodes. */
   get connection(): RTCPeerConnection | undefined {
-    return this.#attempt?.pc;
+    return this.open ? this.#connection?.attempt?.pc : undefined;
   }
 
   get open(): boolean {
-    return this.#attempt?.open ?? false;
+    return this.#connection?.open ?? false;
+  }
+
+  /** Whom it says it is connected to. */
+  get links(): Link[] {
+    return [...this.linked.values()].map(({ presence, path }) => ({
+      id: printed(presence.member.subarray(0, 32)), session: hex(presence.member.subarray(32)), name: presence.name, path,
+    }));
   }
 
   /** Sends bytes or text, in order. Resolves when there is room for more, so that waiting for it bounds memory. */
   async send(data: Uint8Array | string): Promise<void> {
-    const channel = this.#attempt?.channel;
-    if (channel?.readyState !== 'open') throw new PeerserverError('unknown_peer', `${this.id.slice(0, 8)} is not connected`);
+    const connection = this.#present();
     const bytes = typeof data === 'string' ? new TextEncoder().encode(data) : new Uint8Array(data);
     if (bytes.length > MAX_MESSAGE) throw new PeerserverError('too_large', `a message has at most ${MAX_MESSAGE} bytes`);
-    channel.send(bytes);
-    if (channel.bufferedAmount < FULL) return;
-    await new Promise<void>((resolve, reject) => {
-      const closed = () => reject(new PeerserverError('node_gone', 'the connection has ended'));
-      channel.addEventListener('bufferedamountlow', () => {
-        channel.removeEventListener('close', closed);
-        resolve();
-      }, { once: true });
-      channel.addEventListener('close', closed, { once: true });
-    });
+    await connection.send(bytes);
   }
 
-  /** Opens a further channel to it. */
+  /** Opens a further channel to it, which needs a connection that does not go over nodes. */
   channel(label: string, options?: RTCDataChannelInit): RTCDataChannel {
-    if (!this.#attempt?.open) throw new PeerserverError('unknown_peer', `${this.id.slice(0, 8)} is not connected`);
-    return this.#attempt.pc.createDataChannel(label, options);
+    const { attempt } = this.#present();
+    if (!attempt) throw new PeerserverError('refused', `${this.id.slice(0, 8)} is reached over nodes only, and those carry no channels`);
+    return attempt.pc.createDataChannel(label, options);
   }
 
-  /** Used by the room: makes an offer now, or waits for that of the other side. */
+  /** Has it run a command, and answers what that returns. A RemoteError is what it answers instead. */
+  async call(path: string, args?: unknown, options?: CallOptions): Promise<unknown> {
+    this.#present();
+    return this.#calls?.call(path, args, options);
+  }
+
+  /** The same for a command that gives values one after the other. */
+  stream(path: string, args?: unknown, options?: CallOptions): AsyncIterableIterator<unknown> {
+    this.#present();
+    return (this.#calls as Calls).stream(path, args, options);
+  }
+
+  #present(): Connection {
+    if (!this.#connection?.open) throw new PeerserverError('unknown_peer', `${this.id.slice(0, 8)} is not connected`);
+    return this.#connection;
+  }
+
+  // Used by the room.
+
+  /** There is a connection, or one is being made. */
+  get busy(): boolean {
+    return this.#negotiation.busy || this.#connection !== undefined;
+  }
+
+  /** Whether signals and broadcasts can go through it to others. */
+  get passes(): boolean {
+    return this.#connection?.open === true && !this.#connection.relayed;
+  }
+
+  /** Makes an offer now, or waits for that of the other side. */
   meet(offers: boolean): void {
-    if (this.#attempt) return;
-    this.#tries = 0;
-    if (offers) this.#offer();
-    else this.#expect(OFFERED_WITHIN);
+    if (this.open) return;
+    this.#negotiation.meet(offers);
+    this.#wishes();
   }
 
-  /** Used by the room: takes what was in an envelope. */
+  /** The network has changed: what would be tried later is tried now. */
+  hurry(): void {
+    this.#negotiation.hurry();
+  }
+
+  /** A node says that it is there. */
+  arrived(presence: Presence, node: Uint8Array, epoch: number): void {
+    if (presence.issued >= this.presence.issued) this.presence = presence;
+    if (node.length === 32) this.nodeId = printed(node);
+    this.epoch = epoch;
+    this.shown = true;
+    this.departed = this.#lost = false;
+    if (this.#connection) clearTimeout(this.#end);
+  }
+
+  /** A node says that it is there no more. */
+  gone(lost: boolean): void {
+    this.shown = false;
+    this.#lost = lost;
+    this.departed = !lost;
+    if (this.path === 'nodes') this.#endIn(lost ? LOST_WITHIN : GONE_WITHIN);
+    else if (!lost && !this.open) this.#stop();
+  }
+
+  /** Takes what was in an envelope. */
   take(header: Header, plain: Uint8Array): void {
-    if (this.#waiting >= MAX_CANDIDATES) return;
-    this.#waiting++;
-    this.#turn = this.#turn.then(() => this.#signalled(header, plain)).catch(() => this.#failed()).finally(() => void this.#waiting--);
+    if (header.kind === Kind.bye) this.#onBye();
+    else if (header.kind === Kind.data) this.#onPiece(plain);
+    else this.#negotiation.take(header.kind, header.sequence, plain);
   }
 
-  /** Used by the room: ends the connection; `goodbye` tells the other side. */
-  close(goodbye: boolean): void {
-    clearTimeout(this.#due);
-    if (goodbye && this.#attempt) this.#say(Kind.bye, new Uint8Array(0));
-    this.#drop();
+  sendControl(said: Init<typeof Control.fields>): Promise<void> {
+    return this.#connection?.open ? this.#connection.sendControl(said) : Promise.reject(new PeerserverError('unknown_peer', 'not connected'));
   }
 
-  #say(kind: number, plain: Uint8Array): bigint {
+  /** Tells the other side that this one leaves. */
+  async goodbye(): Promise<void> {
+    if (!this.busy) return;
+    this.#sequence++;
+    await this.#room.send(this, Kind.bye, this.#sequence, new Uint8Array(0)).catch(() => {});
+  }
+
+  /** Ends the connection. */
+  close(): void {
+    this.departed = true;
+    this.#stop();
+  }
+
+  #onBye(): void {
+    this.shown = false;
+    this.departed = true;
+    if (this.open) this.#endIn(GONE_WITHIN);
+    else this.#stop();
+  }
+
+  #endIn(ms: number): void {
+    clearTimeout(this.#end);
+    this.#end = setTimeout(() => this.#stop(), ms);
+  }
+
+  #stop(): void {
+    for (const timer of [this.#end, this.#wish]) clearTimeout(timer);
+    this.#wish = undefined;
+    this.#finish();
+    this.#negotiation.stop();
+  }
+
+  /** Ends the connection, whichever way it goes. */
+  #finish(): void {
+    const connection = this.#connection;
+    if (!connection) return;
+    const wasOpen = connection.open;
+    this.#connection = undefined;
+    if (connection.theirRun !== 0n) this.#ended.push(connection.theirRun);
+    if (this.#ended.length > MAX_RUNS) this.#ended.shift();
+    connection.end();
+    this.#calls?.end();
+    this.#calls = undefined;
+    clearTimeout(this.#end);
+    if (!wasOpen) return;
+    this.#lost = !this.departed;
+    this.#told = undefined;
+    this.emit('closed');
+    this.#room.ended(this);
+  }
+
+  // Over nodes.
+
+  #wishes(): void {
+    if (this.#room.relays && !this.#connection) this.#wish ??= setTimeout(() => this.#relay(), RELAYED_AFTER);
+  }
+
+  #relay(): void {
+    clearTimeout(this.#wish);
+    this.#wish = undefined;
+    if (!this.#room.relays || this.#connection || !this.shown) return;
+    this.#connection = new Connection(this);
+    this.#connection.relay();
+  }
+
+  #onPiece(plain: Uint8Array): void {
+    if (!this.#room.relays) return;
+    const piece = Piece.decode(plain);
+    if (piece.sequence === 1n && piece.run !== this.#connection?.theirRun && !this.#ended.includes(piece.run)) this.#onRun();
+    const connection = this.#connection;
+    if (connection && (piece.sequence <= 1n || piece.run === connection.theirRun)) connection.piece(piece);
+  }
+
+  /** The other side wishes to be relayed; if there is a connection already, that is none for it any more. */
+  #onRun(): void {
+    const connection = this.#connection;
+    if (connection && (connection.theirRun !== 0n || connection.started)) {
+      const { attempt } = connection;
+      this.#finish();
+      if (attempt) this.#negotiation.closed(attempt);
+    }
+    if (this.#connection) return;
+    this.#connection = new Connection(this);
+    this.#connection.relay();
+  }
+
+  async post(piece: Init<typeof Piece.fields>): Promise<void> {
+    this.#sequence++;
+    await this.#room.send(this, Kind.data, this.#sequence, Piece.encode(piece));
+  }
+
+  // What the negotiation asks and tells.
+
+  get rtc(): typeof RTCPeerConnection {
+    return this.#room.rtc;
+  }
+
+  get configuration(): RTCConfiguration {
+    return this.#room.configuration;
+  }
+
+  wanted(): boolean {
+    return !this.departed && (this.shown || this.#room.linked(this));
+  }
+
+  relayed(): boolean {
+    return this.path === 'nodes';
+  }
+
+  signal(kind: number, plain: Uint8Array): bigint {
     this.#sequence++;
     const sequence = this.#sequence;
     void this.#room.send(this, kind, sequence, plain).catch(() => {}); // what is due will tell
     return sequence;
   }
 
-  #expect(ms: number): void {
-    clearTimeout(this.#due);
-    this.#due = setTimeout(() => this.#overdue(), ms);
+  begun(): void {
+    this.#wishes();
   }
 
-  #overdue(): void {
-    if (this.#attempt?.open && this.#tries === 0) {
-      this.#drop(); // after a goodbye
+  noWay(): void {
+    this.#relay();
+  }
+
+  idle(): void {
+    if (!this.#connection) clearTimeout(this.#wish);
+    if (!this.#connection) this.#wish = undefined;
+    this.hopeless = !this.#connection;
+    this.#room.idle(this);
+  }
+
+  incoming(channel: RTCDataChannel): void {
+    this.emit('channel', channel);
+  }
+
+  ended(attempt: Attempt): void {
+    if (this.#connection?.attempt === attempt) this.#finish();
+  }
+
+  // What attempts and connections tell.
+
+  opened(way: Attempt | Connection): void {
+    if (way instanceof Connection) {
+      this.#opened();
       return;
     }
-    if (!this.shown || ++this.#tries > MAX_TRIES) {
-      this.#drop();
-      return;
+    this.#connection ??= new Connection(this);
+    this.#connection.direct(way);
+    way.onPath(() => void this.#look(way));
+    void this.#look(way);
+  }
+
+  #opened(): void {
+    clearTimeout(this.#wish);
+    this.#wish = undefined;
+    this.#turn = false;
+    this.#told = this.path;
+    this.#calls = new Calls(this, this.#room.commands, (said) => this.sendControl(said));
+    this.#room.opened(this);
+    if (this.path === 'nodes') this.#negotiation.slowly();
+  }
+
+  upgraded(): void {
+    clearTimeout(this.#end);
+  }
+
+  /** Finds out how the connection goes, and tells when that has changed. */
+  async #look(attempt: Attempt): Promise<void> {
+    const turn = await attempt.relayed().catch(() => false);
+    if (this.#connection?.attempt !== attempt || !this.open) return;
+    this.#turn = turn;
+    if (this.path === this.#told) return;
+    this.#told = this.path;
+    this.#room.path(this);
+  }
+
+  message(data: Bytes): void {
+    this.#room.message(this, data);
+  }
+
+  control(said: Of<typeof Control>): void {
+    this.#calls?.take(said);
+    this.#room.control(this, said);
+  }
+
+  broken(connection: Connection): void {
+    if (this.#connection !== connection) return;
+    const { attempt } = connection;
+    if (attempt) {
+      this.#negotiation.closed(attempt);
+    } else {
+      this.#finish();
+      this.#negotiation.hasten();
     }
-    // The side with the lower member tries first, the other one later, so that they do not cross for ever.
-    if (this.#lower || this.#tries % 2 === 0) this.#offer();
-    else this.#expect(OPEN_WITHIN);
   }
 
-  #failed(): void {
-    this.#drop();
-    this.#expect(OPEN_WITHIN);
+  replaced(connection: Connection, attempt: Attempt, rest: Of<typeof Control>): void {
+    if (this.#connection !== connection) return;
+    this.#finish();
+    this.#connection = new Connection(this);
+    this.#connection.direct(attempt, rest, connection.held);
   }
-
-  #drop(): void {
-    const attempt = this.#attempt;
-    if (!attempt) return;
-    this.#attempt = undefined;
-    this.#candidates = [];
-    attempt.pc.close();
-    this.emit('closed');
-    this.#room.ended(this, attempt.open);
-  }
-
-  #begin(): Attempt {
-    const pc = new this.#room.rtc(this.#room.configuration);
-    const channel = pc.createDataChannel(MAIN, { negotiated: true, id: 0 });
-    channel.binaryType = 'arraybuffer';
-    channel.bufferedAmountLowThreshold = FULL / 4;
-    const attempt: Attempt = { pc, channel, offer: 0n, remote: false, open: false, early: [] };
-    const current = () => this.#attempt === attempt;
-    channel.onopen = () => {
-      if (!current()) return;
-      clearTimeout(this.#due);
-      this.#tries = 0;
-      attempt.open = true;
-      this.#room.opened(this);
-    };
-    channel.onmessage = (event: MessageEvent<ArrayBuffer>) => this.#room.message(this, new Uint8Array(event.data));
-    const ended = () => {
-      if (!current()) return;
-      this.#drop();
-      if (this.shown) this.#expect(this.#lower ? 0 : OFFERED_WITHIN);
-    };
-    channel.onclose = ended;
-    pc.onconnectionstatechange = () => {
-      if (pc.connectionState === 'failed' || pc.connectionState === 'closed') ended();
-    };
-    pc.ondatachannel = (event) => this.emit('channel', event.channel);
-    pc.onicecandidate = (event) => {
-      if (current() && event.candidate) this.#candidate(event.candidate.toJSON());
-    };
-    this.#attempt = attempt;
-    return attempt;
-  }
-
-  /** Candidates that are found together go together. */
-  #candidate(candidate: RTCIceCandidateInit): void {
-    this.#candidates.push(candidate);
-    if (this.#candidates.length > 1) return;
-    setTimeout(() => {
-      const all = this.#candidates;
-      this.#candidates = [];
-      if (all.length > 0) this.#say(Kind.candidates, new TextEncoder().encode(JSON.stringify(all)));
-    }, 5);
-  }
-
-  #describe(kind: number, description: Description): bigint {
-    return this.#say(kind, new TextEncoder().encode(JSON.stringify(description)));
-  }
-
-  #offer(): void {
-    this.#turn = this.#turn.then(async () => {
-      this.#drop();
-      this.#expect(OPEN_WITHIN);
-      const attempt = this.#begin();
-      const offer = await attempt.pc.createOffer();
-      await attempt.pc.setLocalDescription(offer);
-      if (this.#attempt === attempt) attempt.offer = this.#describe(Kind.offer, { type: 'offer', sdp: offer.sdp ?? '' });
-    }).catch(() => this.#failed());
-  }
-
-  async #signalled(header: Header, plain: Uint8Array): Promise<void> {
-    if (header.kind === Kind.bye) {
-      this.#tries = 0;
-      this.#expect(this.#attempt?.open ? GONE_WITHIN : 0);
-      return;
-    }
-    const said: unknown = JSON.parse(new TextDecoder().decode(plain));
-    if (header.kind === Kind.offer && isDescription(said, 'offer')) await this.#onOffer(said, header.sequence);
-    if (header.kind === Kind.answer && isDescription(said, 'answer')) await this.#onAnswer(said);
-    if (header.kind === Kind.candidates && Array.isArray(said)) await this.#onCandidates(said as RTCIceCandidateInit[]);
-  }
-
-  async #onOffer(said: Description, sequence: bigint): Promise<void> {
-    let attempt = this.#attempt;
-    if (attempt && attempt.offer !== 0n && !attempt.remote && this.#lower) return; // two crossed, and ours stands
-    const known = attempt?.remote && origin(attempt.pc.remoteDescription?.sdp ?? '') === origin(said.sdp);
-    if (!attempt || !known) {
-      const early = attempt && !attempt.remote ? attempt.early : [];
-      this.#drop();
-      attempt = this.#begin();
-      attempt.early = early;
-      this.#expect(OPEN_WITHIN);
-    }
-    await this.#remote(attempt, said);
-    const answer = await attempt.pc.createAnswer();
-    await attempt.pc.setLocalDescription(answer);
-    if (this.#attempt === attempt) this.#describe(Kind.answer, { type: 'answer', sdp: answer.sdp ?? '', re: Number(sequence) });
-  }
-
-  async #onAnswer(said: Description): Promise<void> {
-    const attempt = this.#attempt;
-    if (!attempt || attempt.pc.signalingState !== 'have-local-offer') return;
-    if (said.re !== undefined && BigInt(said.re) !== attempt.offer) return;
-    await this.#remote(attempt, said);
-  }
-
-  async #remote(attempt: Attempt, said: Description): Promise<void> {
-    await attempt.pc.setRemoteDescription({ type: said.type, sdp: said.sdp });
-    attempt.remote = true;
-    const early = attempt.early;
-    attempt.early = [];
-    await this.#add(attempt, early);
-  }
-
-  async #onCandidates(list: RTCIceCandidateInit[]): Promise<void> {
-    const attempt = this.#attempt;
-    if (!attempt) return;
-    if (attempt.remote) await this.#add(attempt, list);
-    else attempt.early = [...attempt.early, ...list].slice(0, MAX_CANDIDATES);
-  }
-
-  /** One that cannot be used is no failure: it may be of an earlier connection. */
-  async #add(attempt: Attempt, list: RTCIceCandidateInit[]): Promise<void> {
-    for (const candidate of list.slice(0, MAX_CANDIDATES)) await attempt.pc.addIceCandidate(candidate).catch(() => {});
-  }
-}
-
-function isDescription(said: unknown, type: 'offer' | 'answer'): said is Description {
-  return typeof said === 'object' && said !== null && 'type' in said && said.type === type && 'sdp' in said && typeof said.sdp === 'string'
-    && (!('re' in said) || Number.isSafeInteger(said.re));
-}
-
-/** Tells connections apart: the session id of the o= line stays the same over all descriptions of one (RFC 8829, 5.2.2). */
-function origin(sdp: string): string | undefined {
-  return /^o=\S+ (\S+)/m.exec(sdp)?.[1];
 }

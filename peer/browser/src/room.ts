@@ -1,18 +1,24 @@
 // A room: this peer's membership of an app, on one node at a time, and its connections to the others.
 
+import type { CallOptions } from './asked.ts';
+import { Broadcasts, type Sender } from './broadcasts.ts';
 import { type Bytes, concat, equal, printed } from './bytes.ts';
+import { callEach, type Outcome, type Target } from './calls.ts';
+import { Commands, type Handler } from './commands.ts';
 import {
-  appId, type Identity, newIdentity, openEnvelope, type Presence, sealEnvelope, type SealKey, sealKey, sealSecret, signPresence, verifyPresence,
+  appId, broadcastKey, type Identity, newIdentity, openEnvelope, sealEnvelope, type SealKey, sealKey, sealSecret, signPresence, verifyPresence,
 } from './crypto.ts';
-import { Events } from './events.ts';
 import { PeerserverError } from './errors.ts';
-import { connect, type NodeConnection } from './node.ts';
-import { Peer, type Signals } from './peer.ts';
-import { type Of, RecordBody, type SignedRecord, type ToPeer } from './wire.ts';
+import { Events } from './events.ts';
+import { Home } from './home.ts';
+import { Links } from './links.ts';
+import type { NodeConnection } from './node.ts';
+import { Peer } from './peer.ts';
+import { Roster } from './roster.ts';
+import { type Envelope, Kind, type Of, type ToPeer } from './wire.ts';
 
-const MAX_NODES = 64;
-const MAX_KNOWN = 1024;
-const RETRY_MOST = 30_000;
+const GOODBYE_WITHIN = 500;
+const MAX_QUEUED = 4096; // of what a node says
 
 export interface JoinOptions {
   /** URLs of nodes, ws:// or wss://. Two are tried at a time, and the first that lets this peer in is used. */
@@ -27,28 +33,45 @@ export interface JoinOptions {
   readonly metadata?: Uint8Array;
   /** None by default: no third party's server is used unless it is named here. */
   readonly iceServers?: RTCIceServer[];
-  /** How many connections this peer makes by itself; 50 by default. */
+  /** How many connections this peer makes by itself; 50 by default. It takes as many more from others. */
   readonly maxPeers?: number;
+  /** Never over nodes: without a way of its own a connection does not come to be. */
+  readonly noRelay?: boolean;
   /** The WebRTC implementation, where there is no RTCPeerConnection. */
   readonly rtc?: typeof RTCPeerConnection;
+  /** The WebSocket implementation, where there is none. */
+  readonly webSocket?: typeof WebSocket;
   /** Leaves the room when it is aborted. */
   readonly signal?: AbortSignal;
 }
 
 type RoomEvents = {
   peer: [peer: Peer];
-  leave: [peer: Peer];
+  leave: [peer: Peer, lost: boolean];
   message: [peer: Peer, data: Bytes];
+  broadcast: [sender: Sender, data: Bytes];
+  path: [peer: Peer];
   node: [url: string | undefined];
   left: [];
 };
 
+/** What a room is made of. */
+interface Keys {
+  readonly app: Bytes;
+  readonly secret: Bytes;
+  readonly broadcasts: Bytes;
+  readonly identity: Identity;
+  readonly seal: SealKey;
+}
+
 /** Joins an app. Resolves when a node has let this peer in; the others then come as events. */
-export async function join(app: string, options: JoinOptions): Promise<Room> {
+export async function join(name: string, options: JoinOptions): Promise<Room> {
   const secret = typeof options.secret === 'string' ? new TextEncoder().encode(options.secret) : options.secret ?? new Uint8Array(0);
-  const id = await appId(app, secret);
-  const identity = options.identity ?? (await newIdentity());
-  const room = new Room(id, await sealSecret(id, secret), identity, await sealKey(), options);
+  const app = await appId(name, secret);
+  const room = new Room({
+    app, secret: await sealSecret(app, secret), broadcasts: await broadcastKey(app, name, secret),
+    identity: options.identity ?? (await newIdentity()), seal: await sealKey(),
+  }, options);
   try {
     await room.enter();
   } catch (err) {
@@ -60,56 +83,89 @@ export async function join(app: string, options: JoinOptions): Promise<Room> {
 }
 
 /**
- * Events: `peer` when one is connected, `leave` when its connection has ended, `message` for what it sent,
- * `node` when another node is used, undefined while there is none, `left` when this peer has left.
+ * Events: `peer` when one is connected, `leave` when its connection has ended (`lost`: without a goodbye), `message` for what it
+ * sent, `broadcast` for what somebody sent to all who is not connected, `path` when the way to a peer is another, `node` when
+ * another node is used, undefined while there is none, `left` when this peer has left.
  */
 export class Room extends Events<RoomEvents> implements AsyncDisposable {
   /** This peer's id, in z-base-32. */
   readonly id: string;
-  readonly #app: Bytes;
-  readonly #secret: Bytes;
-  readonly #identity: Identity;
-  readonly #key: SealKey;
+  readonly #keys: Keys;
   readonly #options: JoinOptions;
   readonly #session = crypto.getRandomValues(new Uint8Array(8));
   readonly #member: Bytes;
-  readonly #known = new Map<string, Peer>(); // by member
-  readonly #nodes = new Set<string>();
-  #node: NodeConnection | undefined;
+  readonly #commands = new Commands(() => this.peers);
+  readonly #roster: Roster;
+  readonly #links: Links;
+  readonly #broadcasts: Broadcasts;
+  readonly #home: Home;
+  readonly #sealing = new WeakMap<Peer, Promise<unknown>>(); // envelopes leave in the order of their sequences
+  #node: NodeConnection | undefined; // joined, or being joined
+  #taking: Promise<unknown> = Promise.resolve();
   #left = false;
-  #members = 0;
+  #offs: (() => void)[] = [];
 
   /** Use join. */
-  constructor(app: Bytes, secret: Bytes, identity: Identity, key: SealKey, options: JoinOptions) {
+  constructor(keys: Keys, options: JoinOptions) {
     super();
-    this.#app = app;
-    this.#secret = secret;
-    this.#identity = identity;
-    this.#key = key;
+    this.#keys = keys;
     this.#options = options;
-    this.#member = concat(identity.id, this.#session);
-    this.id = printed(identity.id);
-    for (const url of options.nodes) this.#nodes.add(url.replace(/\/+$/, '').replace(/^http/, 'ws'));
+    this.#member = concat(keys.identity.id, this.#session);
+    this.id = printed(keys.identity.id);
+    this.#roster = new Roster(this.#forPeers(), options.maxPeers);
+    this.#links = new Links(this.#forLinks());
+    this.#broadcasts = new Broadcasts(this.#forBroadcasts());
+    this.#home = new Home({
+      nodes: options.nodes, identity: keys.identity, webSocket: options.webSocket ?? WebSocket, signal: options.signal,
+      join: (node) => this.#join(node),
+    });
+    this.#home.on('node', (node) => {
+      if (!node) this.#node = undefined;
+      this.emit('node', node?.url);
+    });
   }
 
   /** Those who are connected. */
   get peers(): Peer[] {
-    return [...this.#known.values()].filter((peer) => peer.open);
+    return this.#roster.peers;
   }
 
-  /** How many members the app had when this peer joined; it connects to `maxPeers` of them at most. */
+  /** How many others the app has, as far as is known; this peer connects to `maxPeers` of them at most. */
   get members(): number {
-    return this.#members;
+    return this.#roster.members;
   }
 
   /** The node in use. */
   get node(): string | undefined {
-    return this.#node?.url;
+    return this.#home.node?.url;
   }
 
-  /** Sends to all who are connected. */
+  /**
+   * Sends to all members, at most 57,000 bytes: over their connections to those who are connected, who get it as `message`, and
+   * over nodes to the others. Resolves when there is room for more.
+   */
   async broadcast(data: Uint8Array | string): Promise<void> {
-    await Promise.allSettled(this.peers.map((peer) => peer.send(data)));
+    await this.#broadcasts.send(data);
+  }
+
+  /**
+   * Has those who are connected run a command, all at once: '*' for all, { name } for those of a name, or some of them. One that
+   * fails does not keep the others from answering.
+   */
+  call(target: Target, path: string, args?: unknown, options: CallOptions = {}): Promise<Map<Peer, Outcome>> {
+    return callEach(this.#targets(target), (peer) => peer.call(path, args, options));
+  }
+
+  #targets(target: Target): Iterable<Peer> {
+    if (target === '*') return this.peers;
+    if (target instanceof Peer) return [target];
+    if (Symbol.iterator in target) return target;
+    return this.peers.filter((peer) => peer.name === target.name);
+  }
+
+  /** Adds a command that the others may call, or those of an object as path.name. Answers what removes it. */
+  handle(path: string, handlers: Handler | { readonly [name: string]: unknown }): () => void {
+    return this.#commands.handle(path, handlers);
   }
 
   /** Those who are connected now, and then whoever comes, until this peer leaves. */
@@ -140,175 +196,173 @@ export class Room extends Events<RoomEvents> implements AsyncDisposable {
   async leave(): Promise<void> {
     if (this.#left) return;
     this.#left = true;
+    for (const off of this.#offs) off();
     this.emit('left');
-    for (const peer of this.#known.values()) peer.close(true);
-    const node = this.#node;
-    if (node && !node.closed) {
-      await new Promise((resolve) => setTimeout(resolve)); // the goodbyes are sealed first
-      await node.ask({ part: { app: this.#app, session: this.#session } }).catch(() => {});
-      node.close();
-    }
-    this.#known.clear();
+    const goodbyes = Promise.all([...this.#roster.all].map((peer) => peer.goodbye()));
+    await Promise.race([goodbyes, new Promise((resolve) => setTimeout(resolve, GOODBYE_WITHIN))]);
+    this.#roster.close();
+    const node = this.#home.node;
+    if (node && !node.closed) await node.ask({ part: { app: this.#keys.app, session: this.#session } }).catch(() => {});
+    this.#home.close();
   }
 
   [Symbol.asyncDispose](): Promise<void> {
     return this.leave();
   }
 
-  /** Used by join: the first that lets this peer in, of two tried at a time. */
+  /** Used by join. */
   async enter(): Promise<void> {
-    const urls = [...this.#nodes];
-    if (urls.length === 0) throw new PeerserverError('malformed', 'join: nodes has to name a node, such as wss://node.example.org');
-    let failure: unknown;
-    const lanes = [0, 1].map(async (lane) => {
-      for (let i = lane; i < urls.length; i += 2) {
-        if (this.#node || this.#left) return;
-        try {
-          await this.#use(urls[i] ?? '');
-        } catch (err) {
-          failure = err;
-        }
-      }
+    await this.#home.enter();
+    this.#offs = onNetworkChange(() => {
+      this.#home.hurry();
+      this.#roster.hurry();
     });
-    await Promise.all(lanes);
-    if (!this.#node) throw failure ?? new PeerserverError('node_gone', 'join: no node was reached');
   }
 
-  async #use(url: string): Promise<void> {
-    const node = await connect(url, this.#identity, this.#options.signal);
-    if (this.#node || this.#left) {
-      node.close();
-      return;
-    }
+  async #join(node: NodeConnection): Promise<void> {
     this.#node = node;
-    node.on('said', (said) => void this.#said(said, node).catch(() => {}));
-    node.on('closed', () => this.#lost(node));
+    const joined = this.#ask(node);
+    this.#taking = joined.catch(() => {}); // what it says comes after that, and in order
+    let queued = 0;
+    node.on('said', (said) => {
+      if (queued >= MAX_QUEUED) return;
+      queued++;
+      this.#taking = this.#taking.then(() => this.#said(said, node)).catch(() => {}).finally(() => void queued--);
+    });
     try {
-      for (const record of node.others) this.#learn(record);
-      await this.#join(node);
+      await joined;
     } catch (err) {
-      if (this.#node === node) this.#node = undefined;
-      node.close();
+      this.#node = undefined;
       throw err;
     }
-    this.emit('node', url);
   }
 
-  /** Becomes a member, or renews that. */
-  async #join(node: NodeConnection): Promise<void> {
+  async #ask(node: NodeConnection): Promise<void> {
+    const { app, identity, seal } = this.#keys;
     const { name, services, metadata } = this.#options;
-    const presence = await signPresence(this.#identity, this.#app, {
-      session: this.#session, seal: this.#key.seal, ...(name && { name }), ...(services && { services }), ...(metadata && { metadata }),
+    const presence = await signPresence(identity, app, {
+      session: this.#session, seal: seal.seal, ...(name && { name }), ...(services && { services }), ...(metadata && { metadata }),
     });
-    const said = await node.ask({ join: { app: this.#app, presence: presence.signed } });
-    this.#members = said.joined?.members ?? 0;
-  }
-
-  /** Remembers where else to go. A record is checked when the node is dialled: its key has to sign there. */
-  #learn(record: Of<typeof SignedRecord>): void {
-    if (this.#nodes.size >= MAX_NODES) return;
-    const start = record.value.indexOf(0x3a) + 1; // "length:"
-    for (const url of RecordBody.decode(record.value.subarray(start)).urls) this.#nodes.add(url);
-  }
-
-  #lost(node: NodeConnection): void {
-    if (this.#node !== node) return;
-    this.#node = undefined;
-    if (this.#left) return;
-    this.emit('node', undefined);
-    void this.#return(node.url);
-  }
-
-  /** Goes to another node, or back to the same. Connections live on meanwhile. */
-  async #return(lost: string): Promise<void> {
-    for (let wait = 50; !this.#left && !this.#node; wait = Math.min(2 * wait, RETRY_MOST)) {
-      const others = [...this.#nodes].filter((url) => url !== lost).sort(() => Math.random() - 0.5);
-      for (const url of [...others, lost]) {
-        if (this.#left || this.#node) return;
-        await this.#use(url).catch(() => {});
-      }
-      if (!this.#node) await this.#pause(wait * (0.5 + Math.random()));
-    }
-  }
-
-  /** Waits, but not longer than this peer stays. */
-  #pause(ms: number): Promise<void> {
-    return new Promise((resolve) => {
-      const done = () => {
-        clearTimeout(timer);
-        off();
-        resolve();
-      };
-      const timer = setTimeout(done, ms);
-      const off = this.on('left', done);
-    });
+    const { joined } = await node.ask({ join: { app, presence: presence.signed } });
+    this.#roster.joined(joined?.members ?? 0, joined?.resumed ?? false);
   }
 
   async #said(said: Of<typeof ToPeer>, node: NodeConnection): Promise<void> {
-    if (said.arrived?.presence) this.#arrived(await verifyPresence(said.arrived.presence, this.#app), said.arrived.before);
-    if (said.departed && equal(said.departed.member, this.#member)) {
-      await this.#join(node); // the node has let the presence expire
-    } else if (said.departed) {
-      const peer = this.#known.get(name(said.departed.member));
-      if (peer) peer.shown = false;
+    const { arrived, departed, delivered, broadcast } = said;
+    if (arrived?.presence) this.#roster.arrived(await verifyPresence(arrived.presence, this.#keys.app), arrived.before, arrived.node);
+    if (departed) {
+      if (equal(departed.member, this.#member)) await this.#ask(node); // it has let the presence expire
+      else this.#roster.departed(departed.member, departed.lost);
     }
-    if (said.delivered?.envelope) {
-      const { header, plain } = await openEnvelope(said.delivered.envelope, this.#app, this.#member, this.#key, this.#secret);
-      const peer = this.#known.get(name(header.from));
-      if (!peer) return;
-      peer.window.take(header.sequence);
-      peer.take(header, plain);
-    }
+    if (delivered?.envelope) await this.#delivered(delivered.envelope);
+    if (broadcast?.envelope) this.#broadcasts.take(broadcast.envelope);
   }
 
-  #arrived(presence: Presence, before: boolean): void {
-    if (equal(presence.member, this.#member)) return;
-    const key = name(presence.member);
-    let peer = this.#known.get(key);
-    if (!peer) {
-      if (!this.#room()) return;
-      peer = new Peer(this.#signals, presence);
-      this.#known.set(key, peer);
-    }
-    peer.presence = presence;
-    peer.shown = true;
-    peer.meet(!before);
+  async #delivered(envelope: Of<typeof Envelope>): Promise<void> {
+    const { app, seal, secret } = this.#keys;
+    const { header, plain } = await openEnvelope(envelope, app, this.#member, seal, secret);
+    const peer = this.#roster.find(header.from);
+    if (!peer) return;
+    peer.window.take(header.sequence);
+    if (!this.#left && this.#roster.takes(peer, header.kind)) peer.take(header, plain);
   }
 
-  /**
-   * Whether there is room for one more. Who has departed is remembered for as long as there is: its sequences go on when it
-   * comes back.
-   */
-  #room(): boolean {
-    const all = [...this.#known];
-    const gone = all.filter(([, peer]) => !peer.shown && !peer.open);
-    if (all.length - gone.length >= (this.#options.maxPeers ?? 50)) return false;
-    const [oldest] = gone;
-    if (all.length >= MAX_KNOWN && oldest) this.#known.delete(oldest[0]);
-    return this.#known.size < MAX_KNOWN;
-  }
-
-  readonly #signals: Signals = ((room: Room): Signals => ({
-    get member() { return room.#member; },
-    get rtc() { return room.#options.rtc ?? RTCPeerConnection; },
-    get configuration() { return { iceServers: room.#options.iceServers ?? [] }; },
-    send: (to, kind, sequence, plain) => room.#send(to, kind, sequence, plain),
-    opened: (peer) => room.emit('peer', peer),
-    message: (peer, data) => room.emit('message', peer, data),
-    ended: (peer, opened) => {
-      if (opened) room.emit('leave', peer);
-    },
-  }))(this);
-
+  /** Seals a signal, or a Piece, and sends it: signals through a peer that both are connected to, if there is one. */
   async #send(to: Peer, kind: number, sequence: bigint, plain: Uint8Array): Promise<void> {
-    const header = { app: this.#app, from: this.#member, to: to.presence.member, sequence, kind };
-    const envelope = await sealEnvelope(this.#identity, header, to.presence.seal, this.#secret, plain);
-    const node = this.#node;
-    if (!node) throw new PeerserverError('node_gone', 'there is no node');
-    await node.ask({ send: { app: this.#app, session: this.#session, to: to.presence.member, envelope } });
+    const { app, identity, secret } = this.#keys;
+    const header = { app, from: this.#member, to: to.presence.member, sequence, kind };
+    const before = this.#sealing.get(to);
+    const sealed = sealEnvelope(identity, header, to.presence.seal, secret, plain);
+    const turn = Promise.allSettled([before, sealed]);
+    this.#sealing.set(to, turn);
+    await turn;
+    const envelope = await sealed;
+    const data = kind === Kind.data;
+    if (kind === Kind.bye && !this.#node) return to.sendControl({ passed: envelope });
+    if (!data && kind !== Kind.bye && (await this.#links.forward(to.presence.member, envelope, !this.#node))) return;
+    if (!this.#node) throw new PeerserverError('node_gone', 'there is no node');
+    await this.#node.ask({ send: { app, session: this.#session, to: to.presence.member, envelope, data } });
+  }
+
+  // What its parts need of the room.
+
+  #forPeers(): ConstructorParameters<typeof Roster>[0] {
+    const options = this.#options;
+    return {
+      member: this.#member,
+      rtc: options.rtc ?? globalThis.RTCPeerConnection,
+      configuration: { iceServers: options.iceServers ?? [] },
+      commands: this.#commands,
+      relays: options.noRelay !== true,
+      send: (to, kind, sequence, plain) => this.#send(to, kind, sequence, plain),
+      opened: (peer) => {
+        this.#links.opened(peer);
+        this.emit('peer', peer);
+      },
+      path: (peer) => {
+        this.#links.changed(peer);
+        this.emit('path', peer);
+      },
+      message: (peer, data) => this.emit('message', peer, data),
+      control: (peer, said) => {
+        if (said.spread) this.#broadcasts.spread(peer, said.spread);
+        else this.#links.control(peer, said);
+      },
+      ended: (peer) => {
+        this.#links.ended(peer);
+        this.emit('leave', peer, peer.lost && !this.#left);
+      },
+      linked: (peer) => this.#links.has(peer.presence.member),
+      idle: () => this.#roster.fill(),
+    };
+  }
+
+  #forLinks(): ConstructorParameters<typeof Links>[0] {
+    const roster = this.#roster;
+    return {
+      app: this.#keys.app,
+      member: this.#member,
+      get peers() { return roster.peers; },
+      find: (member) => roster.find(member),
+      linked: (presence) => roster.linked(presence),
+      passed: (envelope) => this.#delivered(envelope),
+    };
+  }
+
+  #forBroadcasts(): ConstructorParameters<typeof Broadcasts>[0] {
+    const roster = this.#roster;
+    const home = () => this.#home.node;
+    const { app, identity, broadcasts } = this.#keys;
+    return {
+      app, identity,
+      member: this.#member,
+      broadcastKey: broadcasts,
+      get peers() { return roster.peers; },
+      get homed() { return home() !== undefined; },
+      get others() { return roster.others; },
+      find: (member) => roster.find(member),
+      publish: async (envelope) => void (await home()?.ask({ broadcast: { app, session: this.#session, envelope } })),
+      message: (peer, data) => this.emit('message', peer, data),
+      broadcast: (sender, data) => this.emit('broadcast', sender, data),
+    };
   }
 }
 
-function name(member: Uint8Array): string {
-  return String.fromCharCode(...member);
+/** Calls `changed` when the network does; answers what ends that. */
+function onNetworkChange(changed: () => void): (() => void)[] {
+  const offs: (() => void)[] = [];
+  const listen = (target: EventTarget, event: string, listener: () => void) => {
+    target.addEventListener(event, listener);
+    offs.push(() => target.removeEventListener(event, listener));
+  };
+  if (typeof window !== 'undefined') listen(window, 'online', changed);
+  const connection = (globalThis.navigator as (Navigator & { connection?: EventTarget & { type?: string } }) | undefined)?.connection;
+  if (connection) {
+    let type = connection.type; // it changes with every estimate of the speed too
+    listen(connection, 'change', () => {
+      if (connection.type !== type) changed();
+      type = connection.type;
+    });
+  }
+  return offs;
 }

@@ -22,24 +22,26 @@ export const EnvelopeBody = new Message({
   app: [1, 'bytes'], from: [2, 'bytes'], to: [3, 'bytes'], sequence: [4, 'uint64'], kind: [5, 'uint32'], enc: [6, 'bytes'], sealed: [7, 'bytes'],
 });
 
-export const Kind = { offer: 1, answer: 2, candidates: 3, message: 4, data: 5, bye: 6 } as const;
+export const Kind = { offer: 1, answer: 2, candidates: 3, message: 4, data: 5, bye: 6, broadcast: 7 } as const;
 
 export const Join = new Message({ app: [1, 'bytes'], presence: [2, SignedPresence] });
-export const Joined = new Message({ members: [1, 'uint32'] });
+export const Joined = new Message({ members: [1, 'uint32'], resumed: [2, 'bool'] });
 export const Part = new Message({ app: [1, 'bytes'], session: [2, 'bytes'] });
 export const Send = new Message({ app: [1, 'bytes'], session: [2, 'bytes'], to: [3, 'bytes'], envelope: [4, Envelope], data: [5, 'bool'] });
+export const Broadcast = new Message({ app: [1, 'bytes'], session: [2, 'bytes'], envelope: [3, Envelope] });
 export const Empty = new Message({});
 export const Refused = new Message({ code: [1, 'uint32'], text: [2, 'string'], retryAfter: [3, 'uint32'] });
-export const Arrived = new Message({ app: [1, 'bytes'], session: [2, 'bytes'], presence: [3, SignedPresence], before: [4, 'bool'] });
+export const Arrived = new Message({ app: [1, 'bytes'], session: [2, 'bytes'], presence: [3, SignedPresence], before: [4, 'bool'], node: [5, 'bytes'] });
 export const Departed = new Message({ app: [1, 'bytes'], session: [2, 'bytes'], member: [3, 'bytes'], lost: [4, 'bool'] });
 export const Delivered = new Message({ app: [1, 'bytes'], session: [2, 'bytes'], from: [3, 'bytes'], envelope: [4, Envelope] });
 
 export const ToNode = new Message({
-  ref: [1, 'uint32'], login: [2, Login], join: [3, Join], part: [4, Part], send: [5, Send], beat: [6, Empty],
+  ref: [1, 'uint32'], login: [2, Login], join: [3, Join], part: [4, Part], send: [5, Send], beat: [6, Empty], broadcast: [7, Broadcast],
 });
 export const ToPeer = new Message({
   ref: [1, 'uint32'], challenge: [2, Challenge], welcome: [3, Welcome], joined: [4, Joined], done: [5, Empty],
   refused: [6, Refused], arrived: [7, Arrived], departed: [8, Departed], delivered: [9, Delivered],
+  broadcast: [10, Broadcast],
 });
 
 // Between peers.

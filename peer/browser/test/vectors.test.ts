@@ -7,7 +7,7 @@ import { join } from 'node:path';
 import { test } from 'node:test';
 import { concat, equal, printed } from '../src/bytes.ts';
 import {
-  appId, newIdentity, openEnvelope, sealEnvelope, sealKey, sealSecret, signLogin, signPresence, verifyLogin, verifyPresence, Window,
+  appId, broadcastKey, newIdentity, openBroadcast, openEnvelope, sealBroadcast, sealEnvelope, sealKey, sealSecret, signLogin, signPresence, verifyLogin, verifyPresence, Window,
 } from '../src/crypto.ts';
 import { PeerserverError } from '../src/errors.ts';
 import { EnvelopeBody, Kind, ToNode, ToPeer } from '../src/wire.ts';
@@ -87,6 +87,25 @@ test('envelopes', async () => {
   assert.ok((tally.get('ok') ?? 0) >= 2 && (tally.get('signature') ?? 0) >= 5);
 });
 
+test('broadcasts', async () => {
+  const tally = new Map<string, number>();
+  for (const v of cases('broadcasts')) {
+    const envelope = { body: hex(v['body']), signature: hex(v['signature']) };
+    const app = hex(v['app']);
+    const key = await broadcastKey(app, v['appName'] ?? '', new TextEncoder().encode(v['secret']));
+    assert.deepEqual(key, hex(v['key']));
+    const got = await code(async () => {
+      const { header, plain } = await openBroadcast(envelope, app, key);
+      assert.equal(Buffer.from(plain).toString('utf8'), v['plain']);
+      assert.equal(Buffer.from(header.from).toString('hex'), v['from']);
+      assert.equal(header.sequence, BigInt(v['sequence'] ?? 0));
+    });
+    assert.equal(got, v['code'], v['name']);
+    tally.set(got, (tally.get(got) ?? 0) + 1);
+  }
+  assert.ok((tally.get('ok') ?? 0) >= 3 && (tally.get('signature') ?? 0) >= 5);
+});
+
 test('windows', async () => {
   for (const v of cases<{ sequences: string[]; codes: string[] }>('windows')) {
     const window = new Window();
@@ -110,6 +129,16 @@ test('what is made here is taken here', async () => {
   const { plain } = await openEnvelope(envelope, app, presence.member, key, secret);
   assert.equal(new TextDecoder().decode(plain), 'v=0');
   assert.equal(await code(() => openEnvelope(envelope, app, presence.member, key, new Uint8Array(32))), 'signature');
+});
+
+test('a broadcast that is made here is taken here', async () => {
+  const app = await appId('chess');
+  const ada = await newIdentity();
+  const key = await broadcastKey(app, 'chess', new Uint8Array(0));
+  const envelope = await sealBroadcast(ada, app, concat(ada.id, new Uint8Array(8)), 3n, key, new TextEncoder().encode('all'));
+  const { header, plain } = await openBroadcast(envelope, app, key);
+  assert.deepEqual([header.sequence, new TextDecoder().decode(plain)], [3n, 'all']);
+  assert.equal(await code(async () => openBroadcast(envelope, app, await broadcastKey(app, 'go', new Uint8Array(0)))), 'signature');
 });
 
 test('messages survive', () => {

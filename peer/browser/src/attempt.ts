@@ -1,0 +1,128 @@
+// One RTCPeerConnection with its two channels, from its first description to its end.
+
+import type { Bytes } from './bytes.ts';
+import { PeerserverError } from './errors.ts';
+
+const LABELS = ['peerserver', 'peerserver.control'] as const; // of channels 0 and 1, which both sides open
+const FULL = 1 << 20; // bytes that wait in a channel before send waits
+const MAX_HELD = 4 << 20; // bytes that come before somebody takes them
+export const MAX_CANDIDATES = 128;
+
+export interface AttemptHost {
+  opened(attempt: Attempt): void;
+  closed(attempt: Attempt): void;
+  state(attempt: Attempt, state: RTCPeerConnectionState): void;
+  candidate(attempt: Attempt, candidate: RTCIceCandidateInit): void;
+  negotiate(attempt: Attempt): void;
+  incoming(channel: RTCDataChannel): void;
+}
+
+export type Sink = (channel: number, data: Bytes) => void;
+
+export class Attempt {
+  readonly pc: RTCPeerConnection;
+  /** Sequence of our offer, 0n: the other side made it. */
+  offer = 0n;
+  /** The other side's description is set. */
+  remote = false;
+  /** Both channels are open. */
+  open = false;
+  /** Candidates that came before the description that they are of. */
+  early: RTCIceCandidateInit[] = [];
+  readonly #channels: RTCDataChannel[];
+  readonly #host: AttemptHost;
+  #sink: Sink | undefined;
+  #held: [channel: number, data: Bytes][] = [];
+  #heldBytes = 0;
+  #ended = false;
+
+  constructor(host: AttemptHost, rtc: typeof RTCPeerConnection, configuration: RTCConfiguration) {
+    this.#host = host;
+    this.pc = new rtc(configuration);
+    this.#channels = LABELS.map((label, id) => this.#channel(label, id));
+    this.pc.onconnectionstatechange = () => {
+      if (!this.#ended) host.state(this, this.pc.connectionState);
+    };
+    this.pc.onicecandidate = (event) => {
+      if (!this.#ended && event.candidate?.candidate) host.candidate(this, event.candidate.toJSON());
+    };
+    this.pc.onnegotiationneeded = () => {
+      if (this.open && !this.#ended) host.negotiate(this);
+    };
+    this.pc.ondatachannel = (event) => host.incoming(event.channel);
+  }
+
+  #channel(label: string, id: number): RTCDataChannel {
+    const channel = this.pc.createDataChannel(label, { negotiated: true, id });
+    channel.binaryType = 'arraybuffer';
+    channel.bufferedAmountLowThreshold = FULL / 4;
+    channel.onopen = () => this.#opened();
+    channel.onclose = () => this.#closed();
+    channel.onmessage = (event: MessageEvent<unknown>) => {
+      if (event.data instanceof ArrayBuffer) this.#message(id, new Uint8Array(event.data));
+    };
+    return channel;
+  }
+
+  #opened(): void {
+    if (this.#ended || this.open || this.#channels.some((channel) => channel.readyState !== 'open')) return;
+    this.open = true;
+    this.#host.opened(this);
+  }
+
+  #closed(): void {
+    if (!this.#ended) this.#host.closed(this);
+  }
+
+  #message(id: number, data: Bytes): void {
+    if (this.#sink) return this.#sink(id, data);
+    this.#heldBytes += data.length;
+    if (this.#heldBytes <= MAX_HELD) this.#held.push([id, data]);
+    else this.#closed();
+  }
+
+  /** Gives what has come, and whatever comes, to `sink`. */
+  attach(sink: Sink): void {
+    this.#sink = sink;
+    this.#heldBytes = 0;
+    for (const [id, data] of this.#held.splice(0)) this.#sink(id, data);
+  }
+
+  /** Sends a message. Resolves when there is room for more. */
+  async send(id: 0 | 1, data: Uint8Array): Promise<void> {
+    const channel = this.#channels[id];
+    if (channel?.readyState !== 'open') throw new PeerserverError('node_gone', 'the connection has ended');
+    channel.send(data as Uint8Array<ArrayBuffer>);
+    if (channel.bufferedAmount < FULL) return;
+    await new Promise<void>((resolve, reject) => {
+      const closed = () => reject(new PeerserverError('node_gone', 'the connection has ended'));
+      channel.addEventListener('bufferedamountlow', () => {
+        channel.removeEventListener('close', closed);
+        resolve();
+      }, { once: true });
+      channel.addEventListener('close', closed, { once: true });
+    });
+  }
+
+  /** Whether it goes over a TURN server. */
+  async relayed(): Promise<boolean> {
+    const stats = await this.pc.getStats();
+    const all = [...stats.values()] as ({ id: string; type: string } & Record<string, unknown>)[];
+    const byId = new Map(all.map((one) => [one.id, one]));
+    const transport = all.find((one) => one.type === 'transport' && one['selectedCandidatePairId']);
+    const pair = byId.get(String(transport?.['selectedCandidatePairId'])) ?? all.find((one) => one.type === 'candidate-pair' && (one['selected'] === true || one['nominated'] === true));
+    return ['localCandidateId', 'remoteCandidateId'].some((id) => byId.get(String(pair?.[id]))?.['candidateType'] === 'relay');
+  }
+
+  /** The ICE transport tells of other paths, where the browser has that. */
+  onPath(changed: () => void): void {
+    this.pc.sctp?.transport?.iceTransport?.addEventListener?.('selectedcandidatepairchange', changed);
+  }
+
+  close(): void {
+    this.#ended = true;
+    this.#sink = undefined;
+    this.#held = [];
+    this.pc.close();
+  }
+}

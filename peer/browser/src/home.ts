@@ -1,0 +1,159 @@
+// The node that a room is on, and the others that it may go to: two are tried at a time, and when the one in use is gone the
+// next is taken.
+
+import { equal } from './bytes.ts';
+import type { Identity } from './crypto.ts';
+import { PeerserverError } from './errors.ts';
+import { Events } from './events.ts';
+import { connect, type NodeConnection } from './node.ts';
+import { type Of, RecordBody, type SignedRecord } from './wire.ts';
+
+const MAX_NODES = 64;
+const RETRY_LEAST = 250;
+const RETRY_MOST = 30_000;
+const STEADY_FOR = 10_000; // on a node, before joining anew is not a repetition
+
+export interface HomeOptions {
+  readonly nodes: readonly string[];
+  readonly identity: Identity;
+  readonly webSocket: typeof WebSocket;
+  readonly signal?: AbortSignal | undefined;
+  /** Joins on a node, of which there is one at a time. */
+  readonly join: (node: NodeConnection) => Promise<void>;
+}
+
+/** Events: `node` when another one is used, undefined while there is none. */
+export class Home extends Events<{ node: [node: NodeConnection | undefined] }> {
+  readonly #options: HomeOptions;
+  readonly #urls = new Set<string>();
+  readonly #keys = new Map<string, Uint8Array>(); // of those that other nodes have named
+  readonly #tls: boolean;
+  #node: NodeConnection | undefined;
+  #joining: NodeConnection | undefined;
+  #joined = 0; // when
+  #closed = false;
+  #wake = () => {};
+  #turn: Promise<void> = Promise.resolve();
+
+  constructor(options: HomeOptions) {
+    super();
+    this.#options = options;
+    for (const url of options.nodes) this.#urls.add(url.replace(/\/+$/, '').replace(/^http/, 'ws'));
+    this.#tls = [...this.#urls].every((url) => url.startsWith('wss:'));
+  }
+
+  /** The node in use. */
+  get node(): NodeConnection | undefined {
+    return this.#node;
+  }
+
+  /** Joins on the first node that lets in. */
+  async enter(): Promise<void> {
+    if (this.#urls.size === 0) throw new PeerserverError('malformed', 'join: nodes has to name a node, such as wss://node.example.org');
+    await this.#race([...this.#urls]);
+  }
+
+  close(): void {
+    this.#closed = true;
+    this.#node?.close();
+    this.#joining?.close();
+    this.#wake();
+  }
+
+  /** The network has changed. */
+  hurry(): void {
+    this.#node?.doubt();
+    this.#wake();
+  }
+
+  async #race(urls: string[]): Promise<void> {
+    let failure: unknown;
+    const rest = [...urls];
+    const lane = async () => {
+      for (let url = rest.shift(); url !== undefined && !this.#node && !this.#closed; url = rest.shift()) {
+        try {
+          await this.#use(url);
+        } catch (err) {
+          failure = err;
+        }
+      }
+    };
+    await Promise.all([lane(), lane()]);
+    if (!this.#node) throw failure ?? new PeerserverError('node_gone', 'join: no node was reached');
+  }
+
+  async #use(url: string): Promise<void> {
+    const { identity, webSocket, signal } = this.#options;
+    const node = await connect(url, identity, webSocket, signal);
+    const key = this.#keys.get(url);
+    if (key && !equal(key, node.id)) {
+      node.close();
+      throw new PeerserverError('denied', `${url} is another node than the one that was named`);
+    }
+    // They race up to here; then it is one after the other, so that there is one membership.
+    const turn = this.#turn.then(() => this.#join(node));
+    this.#turn = turn.catch(() => {});
+    await turn;
+  }
+
+  async #join(node: NodeConnection): Promise<void> {
+    if (this.#node || this.#closed) return node.close();
+    this.#joining = node;
+    for (const record of node.others) this.#learn(record);
+    try {
+      await this.#options.join(node);
+    } catch (err) {
+      node.close();
+      throw err;
+    } finally {
+      this.#joining = undefined;
+    }
+    if (node.closed || this.#closed) return node.close();
+    this.#node = node;
+    this.#joined = performance.now();
+    node.on('closed', () => this.#lost(node));
+    this.emit('node', node);
+  }
+
+  /** Remembers where else to go. That it is the node of the record is seen when it is dialled. */
+  #learn(record: Of<typeof SignedRecord>): void {
+    const start = record.value.indexOf(0x3a) + 1; // "length:"
+    for (const url of RecordBody.decode(record.value.subarray(start)).urls) {
+      if (this.#urls.size >= MAX_NODES || this.#urls.has(url) || (this.#tls && !url.startsWith('wss:'))) continue;
+      this.#urls.add(url);
+      this.#keys.set(url, record.key);
+    }
+  }
+
+  #lost(node: NodeConnection): void {
+    if (this.#node !== node) return;
+    this.#node = undefined;
+    if (this.#closed) return;
+    this.emit('node', undefined);
+    void this.#return(node);
+  }
+
+  /** Goes to another node, or back to the same, which keeps the membership for a moment. Connections live on meanwhile. */
+  async #return(lost: NodeConnection): Promise<void> {
+    let wait = performance.now() - this.#joined > STEADY_FOR ? 0 : RETRY_LEAST;
+    while (!this.#closed && !this.#node) {
+      if (wait > 0) await this.#pause(wait * (0.5 + Math.random()));
+      const others = [...this.#urls].filter((url) => url !== lost.url).sort(() => Math.random() - 0.5);
+      const [next, ...rest] = others;
+      const first = lost.drained ? [...others, lost.url] : [lost.url, ...(next ? [next] : []), ...rest];
+      await this.#race(first).catch(() => {});
+      wait = Math.min(Math.max(2 * wait, RETRY_LEAST), RETRY_MOST);
+    }
+  }
+
+  /** Waits, but not longer than until there is reason to hurry. */
+  #pause(ms: number): Promise<void> {
+    return new Promise((resolve) => {
+      const timer = setTimeout(() => this.#wake(), ms);
+      this.#wake = () => {
+        clearTimeout(timer);
+        resolve();
+      };
+    });
+  }
+}

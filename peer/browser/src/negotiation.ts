@@ -1,0 +1,330 @@
+// How two members come to a connection: offers, answers, candidates; whose offer stands when two cross; what is tried again, and
+// when. An open connection whose path is lost is mended by an ICE restart.
+
+import { Attempt, type AttemptHost, MAX_CANDIDATES } from './attempt.ts';
+import { Kind } from './wire.ts';
+
+const OFFERED_WITHIN = 5000; // by those who are there, to one who joins
+const OPEN_WITHIN = 15_000; // from offer and answer
+const MAX_TRIES = 5;
+const BACKOFF_LEAST = 5000; // while the connection goes over nodes
+const BACKOFF_MOST = 60_000;
+const TROUBLE_AFTER = 1500; // without a way, before an ICE restart
+const RESTART_EVERY = 5000;
+const MENDED_WITHIN = 20_000; // else the connection has ended
+const TURN_AFTER = 500; // the higher side's offers on an open connection wait for one of the lower
+const BATCH_AFTER = 5;
+
+/** What a negotiation needs of its peer. */
+export interface Negotiating {
+  readonly lower: boolean; // our offer stands when two cross
+  readonly rtc: typeof RTCPeerConnection;
+  readonly configuration: RTCConfiguration;
+  /** Whether the member is thought to be there. */
+  wanted(): boolean;
+  /** Whether there is a connection over nodes: no hurry, and no end of trying. */
+  relayed(): boolean;
+  /** Sends a signal and answers its sequence. */
+  signal(kind: number, plain: Uint8Array): bigint;
+  begun(): void;
+  opened(attempt: Attempt): void;
+  /** It has ended, or did not come to be. */
+  ended(attempt: Attempt): void;
+  /** ICE found no way. */
+  noWay(): void;
+  /** Nothing is tried any more. */
+  idle(): void;
+  incoming(channel: RTCDataChannel): void;
+}
+
+interface Description {
+  type: 'offer' | 'answer';
+  sdp: string;
+  re?: number; // sequence of the offer that an answer is to
+}
+
+type Timer = ReturnType<typeof setTimeout> | undefined;
+
+export class Negotiation implements AttemptHost {
+  readonly #peer: Negotiating;
+  attempt: Attempt | undefined;
+  #tries = 0;
+  #due: Timer;
+  #batch: Timer;
+  #trouble: Timer; // until the next ICE restart
+  #mended: Timer;
+  #restarted = 0; // when
+  #turn: Promise<void> = Promise.resolve(); // signals are taken one after the other
+  #waiting = 0;
+  #candidates: RTCIceCandidateInit[] = [];
+  /** Something is tried, or connected. */
+  busy = false;
+
+  constructor(peer: Negotiating) {
+    this.#peer = peer;
+  }
+
+  /** Makes an offer now, or waits for that of the other side. */
+  meet(offers: boolean): void {
+    if (this.attempt) return;
+    this.#tries = 0;
+    if (offers) this.#offer();
+    else this.#expect(OFFERED_WITHIN);
+  }
+
+  /** Tries now what would be tried later. */
+  hurry(): void {
+    if (this.attempt?.open) this.#mend();
+    else if (this.busy && !this.attempt) this.meet(this.#peer.lower);
+  }
+
+  /** Takes what was in an envelope. */
+  take(kind: number, sequence: bigint, plain: Uint8Array): void {
+    if (this.#waiting >= MAX_CANDIDATES) return;
+    this.#waiting++;
+    this.#turn = this.#turn.then(() => this.#signalled(kind, sequence, plain)).catch(() => this.#failed()).finally(() => void this.#waiting--);
+  }
+
+  /** The connection over nodes has ended: what is tried has its number of tries again. */
+  hasten(): void {
+    this.#tries = 0;
+    if (!this.attempt && this.#peer.wanted()) this.#expect(this.#peer.lower ? 0 : OFFERED_WITHIN);
+  }
+
+  /** There is a connection over nodes: a better one is looked for, without haste. */
+  slowly(): void {
+    this.#tries = 0;
+    if (!this.busy) this.#expect(this.#backoff());
+  }
+
+  /** Ends it and tries nothing more. */
+  stop(): void {
+    this.#expect(undefined);
+    this.#drop();
+  }
+
+  #expect(ms: number | undefined): void {
+    clearTimeout(this.#due);
+    const idle = this.busy && ms === undefined;
+    this.busy = ms !== undefined;
+    if (ms !== undefined) this.#due = setTimeout(() => this.#overdue(), ms);
+    else if (idle) this.#peer.idle();
+  }
+
+  #overdue(): void {
+    if (!this.#peer.wanted() && !this.#peer.relayed()) return this.stop();
+    if (this.#peer.relayed()) {
+      if (this.attempt) this.#failed();
+      else this.#offer();
+      return;
+    }
+    if (++this.#tries > MAX_TRIES) return this.stop();
+    // The side with the lower member tries first, the other one later, so that they do not cross for ever.
+    if (this.#peer.lower || this.#tries % 2 === 0) this.#offer();
+    else this.#expect(OPEN_WITHIN);
+  }
+
+  #failed(): void {
+    this.#drop();
+    this.#expect(this.#peer.relayed() ? this.#backoff() : OPEN_WITHIN);
+  }
+
+  /** 5, 10, 20 ... 60 s, give or take a quarter. The higher side leaves the lower one the time to offer. */
+  #backoff(): number {
+    const wait = Math.min(BACKOFF_MOST, BACKOFF_LEAST * 2 ** this.#tries++);
+    return wait * (0.75 + Math.random() / 2) + (this.#peer.lower ? 0 : OPEN_WITHIN);
+  }
+
+  #drop(): void {
+    const attempt = this.attempt;
+    if (!attempt) return;
+    this.attempt = undefined;
+    this.#candidates = [];
+    for (const timer of [this.#batch, this.#trouble, this.#mended]) clearTimeout(timer);
+    attempt.close();
+    this.#peer.ended(attempt);
+  }
+
+  #begin(): Attempt {
+    this.attempt = new Attempt(this, this.#peer.rtc, this.#peer.configuration);
+    this.#expect(OPEN_WITHIN);
+    this.#peer.begun();
+    return this.attempt;
+  }
+
+  // What an attempt tells.
+
+  opened(attempt: Attempt): void {
+    if (this.attempt !== attempt) return;
+    clearTimeout(this.#due);
+    this.#tries = 0;
+    this.#peer.opened(attempt);
+  }
+
+  closed(attempt: Attempt): void {
+    if (this.attempt !== attempt) return;
+    const wasOpen = attempt.open;
+    this.#drop();
+    if (!this.#peer.wanted() && !this.#peer.relayed()) return this.#expect(undefined);
+    if (!wasOpen && this.#peer.relayed()) return this.#expect(this.#backoff());
+    this.#expect(wasOpen && this.#peer.lower ? 0 : OFFERED_WITHIN);
+  }
+
+  state(attempt: Attempt, state: RTCPeerConnectionState): void {
+    if (this.attempt !== attempt) return;
+    if (state === 'failed' && !attempt.open) {
+      this.#peer.noWay();
+      this.closed(attempt);
+    } else if (state === 'closed') {
+      this.closed(attempt);
+    } else if (state === 'connected') {
+      clearTimeout(this.#trouble);
+      clearTimeout(this.#mended);
+      this.#mended = undefined;
+    } else if ((state === 'disconnected' || state === 'failed') && attempt.open) {
+      this.#mended ??= setTimeout(() => this.closed(attempt), MENDED_WITHIN);
+      clearTimeout(this.#trouble);
+      this.#trouble = setTimeout(() => this.#mend(), state === 'failed' ? 0 : TROUBLE_AFTER);
+    }
+  }
+
+  /** Candidates that are found together go together. */
+  candidate(attempt: Attempt, candidate: RTCIceCandidateInit): void {
+    if (this.attempt !== attempt || this.#candidates.push(candidate) > 1) return;
+    this.#batch = setTimeout(() => {
+      const all = this.#candidates;
+      this.#candidates = [];
+      if (all.length > 0) this.#peer.signal(Kind.candidates, new TextEncoder().encode(JSON.stringify(all)));
+    }, BATCH_AFTER);
+  }
+
+  /** The app has added something that needs an offer. */
+  negotiate(attempt: Attempt): void {
+    if (this.#peer.lower) this.#reoffer(attempt, false);
+    else setTimeout(() => this.#reoffer(attempt, false), TURN_AFTER);
+  }
+
+  incoming(channel: RTCDataChannel): void {
+    this.#peer.incoming(channel);
+  }
+
+  // ICE restarts.
+
+  /** Looks for another way: the lower side by an offer at once, the other when none has come. */
+  #mend(): void {
+    const attempt = this.attempt;
+    if (!attempt?.open) return;
+    clearTimeout(this.#trouble);
+    const since = performance.now() - this.#restarted;
+    if (since < RESTART_EVERY) {
+      this.#trouble = setTimeout(() => this.#mendAgain(attempt), RESTART_EVERY - since);
+      return;
+    }
+    if (this.#peer.lower) {
+      this.#restart(attempt);
+    } else {
+      this.#trouble = setTimeout(() => {
+        if (performance.now() - this.#restarted >= RESTART_EVERY) this.#restart(attempt);
+      }, RESTART_EVERY / 2);
+    }
+  }
+
+  #mendAgain(attempt: Attempt): void {
+    if (this.attempt === attempt && attempt.pc.connectionState !== 'connected') this.#mend();
+  }
+
+  #restart(attempt: Attempt): void {
+    this.#restarted = performance.now();
+    this.#reoffer(attempt, true);
+    this.#trouble = setTimeout(() => this.#mendAgain(attempt), RESTART_EVERY);
+  }
+
+  #reoffer(attempt: Attempt, iceRestart: boolean): void {
+    this.#turn = this.#turn.then(async () => {
+      const { pc } = attempt;
+      if (this.attempt !== attempt || (pc.signalingState !== 'stable' && !(iceRestart && pc.signalingState === 'have-local-offer'))) return;
+      const offer = await pc.createOffer({ iceRestart });
+      await pc.setLocalDescription(offer);
+      if (this.attempt === attempt) attempt.offer = this.#describe(Kind.offer, { type: 'offer', sdp: offer.sdp ?? '' });
+    }).catch(() => {}); // the connection is as it was
+  }
+
+  // Offers and answers.
+
+  #describe(kind: number, description: Description): bigint {
+    return this.#peer.signal(kind, new TextEncoder().encode(JSON.stringify(description)));
+  }
+
+  #offer(): void {
+    this.#expect(OPEN_WITHIN);
+    this.#turn = this.#turn.then(async () => {
+      this.#drop();
+      const attempt = this.#begin();
+      const offer = await attempt.pc.createOffer();
+      await attempt.pc.setLocalDescription(offer);
+      if (this.attempt === attempt) attempt.offer = this.#describe(Kind.offer, { type: 'offer', sdp: offer.sdp ?? '' });
+    }).catch(() => this.#failed());
+  }
+
+  async #signalled(kind: number, sequence: bigint, plain: Uint8Array): Promise<void> {
+    const said: unknown = JSON.parse(new TextDecoder().decode(plain));
+    if (kind === Kind.offer && isDescription(said, 'offer')) await this.#onOffer(said, sequence);
+    if (kind === Kind.answer && isDescription(said, 'answer')) await this.#onAnswer(said);
+    if (kind === Kind.candidates && Array.isArray(said)) await this.#onCandidates(said as RTCIceCandidateInit[]);
+  }
+
+  async #onOffer(said: Description, sequence: bigint): Promise<void> {
+    let attempt = this.attempt;
+    if (attempt && attempt.pc.signalingState === 'have-local-offer' && this.#peer.lower) return; // two crossed, and ours stands
+    const known = attempt?.remote && origin(attempt.pc.remoteDescription?.sdp ?? '') === origin(said.sdp);
+    if (!attempt || !known) {
+      const early = attempt && !attempt.remote ? attempt.early : [];
+      this.#drop();
+      attempt = this.#begin();
+      attempt.early = early;
+    } else if (attempt.open) {
+      this.#restarted = performance.now(); // theirs will do
+    }
+    await this.#remote(attempt, said);
+    const answer = await attempt.pc.createAnswer();
+    await attempt.pc.setLocalDescription(answer);
+    if (this.attempt === attempt) this.#describe(Kind.answer, { type: 'answer', sdp: answer.sdp ?? '', re: Number(sequence) });
+  }
+
+  async #onAnswer(said: Description): Promise<void> {
+    const attempt = this.attempt;
+    if (!attempt || attempt.pc.signalingState !== 'have-local-offer') return;
+    if (said.re !== undefined && BigInt(said.re) !== attempt.offer) return;
+    await this.#remote(attempt, said);
+  }
+
+  async #remote(attempt: Attempt, said: Description): Promise<void> {
+    await attempt.pc.setRemoteDescription({ type: said.type, sdp: said.sdp });
+    attempt.remote = true;
+    const early = attempt.early;
+    attempt.early = [];
+    await this.#add(attempt, early);
+  }
+
+  async #onCandidates(list: RTCIceCandidateInit[]): Promise<void> {
+    const attempt = this.attempt;
+    if (!attempt) return;
+    if (attempt.remote) await this.#add(attempt, list);
+    else attempt.early = [...attempt.early, ...list].slice(0, MAX_CANDIDATES);
+  }
+
+  /** One that cannot be used is no failure: it may be of an earlier connection. */
+  async #add(attempt: Attempt, list: RTCIceCandidateInit[]): Promise<void> {
+    for (const candidate of list.slice(0, MAX_CANDIDATES)) await attempt.pc.addIceCandidate(candidate).catch(() => {});
+  }
+}
+
+function isDescription(said: unknown, type: 'offer' | 'answer'): said is Description {
+  return typeof said === 'object' && said !== null && 'type' in said && said.type === type && 'sdp' in said && typeof said.sdp === 'string'
+    && (!('re' in said) || Number.isSafeInteger(said.re));
+}
+
+/** Tells connections apart: the session id of the o= line stays the same over all descriptions of one (RFC 8829, 5.2.2). */
+function origin(sdp: string): string | undefined {
+  return /^o=\S+ (\S+)/m.exec(sdp)?.[1];
+}
