@@ -74,10 +74,18 @@ func (c *Channel) listen(ended func()) {
 	})
 }
 
-// Channel opens a channel besides that of Send, and waits until it is open.
+// Channel opens a channel besides that of Send, and waits until it is open. To
+// a peer that is reached over nodes it waits until there is a direct way.
 func (p *Peer) Channel(ctx context.Context, label string, o ChannelOptions) (*Channel, error) {
+	select {
+	case <-p.direct:
+	case <-p.done:
+		return nil, ErrGone
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
 	ordered := !o.Unordered
-	dc, err := p.pc.CreateDataChannel(label, &webrtc.DataChannelInit{Ordered: &ordered, MaxRetransmits: o.MaxRetransmits})
+	dc, err := p.Connection().CreateDataChannel(label, &webrtc.DataChannelInit{Ordered: &ordered, MaxRetransmits: o.MaxRetransmits})
 	if err != nil {
 		return nil, fmt.Errorf("peer: open a channel: %w", err)
 	}
@@ -112,7 +120,7 @@ func (p *Peer) accept(dc *webrtc.DataChannel) {
 		p.channels--
 		p.mu.Unlock()
 	})
-	p.r.opts.OnChannel(p, c)
+	p.hand(incoming{channel: c})
 }
 
 // Peer is whose channel it is.

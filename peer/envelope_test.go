@@ -16,7 +16,7 @@ import (
 // lone is a room without a node: what it would send is in its socket's queue.
 func lone(t *testing.T, name string) *Room {
 	t.Helper()
-	r, err := newRoom("test", Options{Nodes: []string{"ws://127.0.0.1:1"}, Name: name, API: loopback()})
+	r, err := newRoom("test", Options{Nodes: []string{"ws://127.0.0.1:1"}, Name: name, API: loopback(), NoRelay: true})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"net"
 	"net/url"
 	"slices"
 	"strings"
@@ -109,14 +110,17 @@ func (h *homes) isNode(u string, key []byte) bool {
 
 // run keeps the room on a node until it is left. When the node is gone it joins
 // on the next one at once; then less and less often, if none lets in, or they
-// let in and close.
+// let in and close. When only the connection broke, the same node is tried too:
+// it keeps the membership for a while.
 func (r *Room) run(s *socket) {
 	wait := time.Duration(0)
 	for s != nil {
 		began := time.Now()
-		r.serve(s)
-		r.homes.lost(s.url)
-		if time.Since(began) > steadyFor {
+		broke, steady := r.serve(s), time.Since(began) > steadyFor
+		if !broke || !steady {
+			r.homes.lost(s.url)
+		}
+		if steady {
 			wait = 0
 		}
 		for s = nil; s == nil && r.pause(wait); wait = min(max(2*wait, backoffMin), backoffMax) {
@@ -126,6 +130,20 @@ func (r *Room) run(s *socket) {
 			}
 		}
 	}
+}
+
+// addresses are those of this machine, "" when they are not known.
+func addresses() string {
+	list, err := net.InterfaceAddrs()
+	if err != nil {
+		return ""
+	}
+	text := make([]string, len(list))
+	for i, a := range list {
+		text[i] = a.String()
+	}
+	slices.Sort(text)
+	return strings.Join(text, " ")
 }
 
 // pause waits for about as long, and reports false when the room is left.

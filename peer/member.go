@@ -2,6 +2,7 @@ package peer
 
 import (
 	"bytes"
+	"math/rand/v2"
 	"time"
 
 	"github.com/pion/webrtc/v4"
@@ -13,6 +14,9 @@ const (
 	maxNotes   = 64 // for one member's goroutine; what comes on top is dropped, and negotiated anew
 	maxTries   = 5  // connections in a row that do not open, before a member is given up
 	batchAfter = 5 * time.Millisecond
+	lostFor    = 30 * time.Second // after which one that is relayed and whose node is lost has gone
+	retryMin   = 5 * time.Second  // between attempts to connect to one that is relayed
+	retryMax   = 60 * time.Second
 )
 
 // member is somebody else in the app. It has a goroutine while there is a
@@ -24,46 +28,70 @@ type member struct {
 	lower bool // this side's offer stands when two cross, and it tries first when nothing comes
 
 	// Guarded by r.mu.
-	presence *protocol.PeerPresence // the newest
-	shown    bool                   // the node says that it is there
-	epoch    int                    // in which that was
-	running  bool                   // there is a goroutine
-	inbox    chan note              // nil while there is none
-	hopeless bool                   // it did not connect in many tries
-	window   protocol.Window
+	presence  *protocol.PeerPresence // the newest, nil if there was none
+	shown     bool                   // the node says that it is there
+	by        int                    // peers that say so
+	epoch     int                    // in which the node did
+	node      protocol.NodeID        // that it is on
+	lost      bool                   // that node is not reached
+	running   bool                   // there is a goroutine
+	connected bool                   // there is an open Peer
+	inbox     chan note              // nil while there is none
+	hopeless  bool                   // it did not connect in many tries
+	window    protocol.Window        // of its envelopes
+	heard     protocol.Window        // of its broadcasts
+	sequence  uint64                 // of the last envelope to it
+	newest    uint64                 // the highest of those that came
+	pieces    *Peer                  // the Peer that takes its Pieces
 
 	// Owned by the goroutine, of which there is one at a time.
-	sequence uint64 // of the last signal to it
-	events   chan event
-	a        *attempt
-	tries    int
-	served   time.Time   // when the offers that it has made would all be forgotten
-	due      *time.Timer // when something has to have happened
-	waiting  bool        // due is set
-	flush    *time.Timer // when candidates go out
-	turn     *time.Timer // when the higher side may offer on an open connection
+	events    chan event
+	peer      *Peer    // open, or to be; nil while there is nothing that could carry it
+	a         *attempt // nil while there is none
+	tries     int
+	served    time.Time // when the offers that it has made would all be forgotten
+	unrelayed time.Time // until when it is not tried to relay
+	unsure    []*unsure
+	waiting   bool // due is set
+	relaying  bool // relayAt is set
+
+	due     *time.Timer // when something has to have happened
+	flush   *time.Timer // when candidates go out
+	turn    *time.Timer // when there may be an offer on an open connection
+	ways    *time.Timer // when a signal goes another way
+	relayAt *time.Timer // when there has to be a connection, or it is relayed
+	shaky   *time.Timer // when a connection that is disconnected is restarted
 }
 
-// note tells a member's goroutine something from the node.
+// note tells a member's goroutine something.
 type note struct {
 	kind     noteKind
 	signal   protocol.EnvelopeBody_Kind
 	sequence uint64
 	plain    []byte
+	piece    *protocol.Piece
+	ref      uint32
+	ok       bool
 }
 
 type noteKind int
 
 const (
-	noteOffer noteKind = iota // make it an offer, unless there is a connection
-	noteWait                  // its offer is to be expected
-	noteLeft                  // it has left
-	noteSignal
+	noteOffer     noteKind = iota // make it an offer, unless there is a connection
+	noteNews                      // the same, unless one is being made
+	noteWait                      // its offer is to be expected
+	noteLeft                      // it has left
+	noteLost                      // its node is not reached
+	noteSignal                    // it has sent something
+	notePiece                     // it begins to relay
+	noteForwarded                 // what became of a Forward
+	noteMoved                     // this side's network is another one
 )
 
 // event tells a member's goroutine something from a connection.
 type event struct {
-	a         *attempt
+	a         *attempt // nil: from the relay
+	p         *Peer
 	kind      eventKind
 	candidate webrtc.ICECandidateInit
 }
@@ -74,8 +102,14 @@ const (
 	eventCandidate eventKind = iota
 	eventGathered
 	eventOpen
+	eventClosing // its control channel has closed
 	eventClosed
 	eventNegotiate
+	eventShaky   // it is disconnected
+	eventSteady  // and connected again
+	eventPath    // it goes another way
+	eventRelayed // the other side has begun to relay
+	eventRelayEnded
 )
 
 func newMember(r *Room, id protocol.Member) *member {
@@ -86,7 +120,7 @@ func newMember(r *Room, id protocol.Member) *member {
 func (m *member) post(n note) {
 	m.r.mu.Lock()
 	defer m.r.mu.Unlock()
-	if m.r.start(m, n.kind != noteSignal) {
+	if m.r.start(m, n.kind != noteSignal && n.kind != notePiece) {
 		m.queue(n)
 	}
 }
@@ -109,7 +143,8 @@ func (m *member) queue(n note) {
 
 func (m *member) run(inbox <-chan note) {
 	m.events = make(chan event, maxNotes)
-	for _, t := range []**time.Timer{&m.due, &m.flush, &m.turn} {
+	m.waiting, m.relaying = false, false
+	for _, t := range []**time.Timer{&m.due, &m.flush, &m.turn, &m.ways, &m.relayAt, &m.shaky} {
 		*t = time.NewTimer(time.Hour)
 		(*t).Stop()
 		defer (*t).Stop()
@@ -119,7 +154,7 @@ func (m *member) run(inbox <-chan note) {
 		case n := <-inbox:
 			m.told(n)
 		case e := <-m.events:
-			if e.a == m.a {
+			if e.a != nil && e.a == m.a || e.a == nil && e.p == m.peer {
 				m.happened(e)
 			}
 		case <-m.due.C:
@@ -129,16 +164,18 @@ func (m *member) run(inbox <-chan note) {
 			m.sendCandidates()
 		case <-m.turn.C:
 			m.failed(m.renegotiate())
+		case <-m.ways.C:
+			m.notForwarded()
+		case <-m.relayAt.C:
+			m.beginRelay()
+		case <-m.shaky.C:
+			m.failed(m.restart())
 		case <-m.r.work.Done():
 			m.bye()
 			return
 		}
-		if m.a == nil && !m.waiting {
-			m.flush.Stop()
-			m.turn.Stop()
-			if m.r.retire(m) {
-				return
-			}
+		if m.a == nil && m.peer == nil && !m.waiting && len(m.unsure) == 0 && m.r.retire(m) {
+			return
 		}
 	}
 }
@@ -146,8 +183,14 @@ func (m *member) run(inbox <-chan note) {
 func (m *member) isShown() bool {
 	m.r.mu.Lock()
 	defer m.r.mu.Unlock()
-	return m.shown
+	return m.isThere()
 }
+
+// isDirect says whether there is a connection that carries the peer.
+func (m *member) isDirect() bool { return m.a != nil && m.a.open }
+
+// isRelayed says whether the peer is open over nodes.
+func (m *member) isRelayed() bool { return m.peer != nil && m.peer.isOpen() && !m.isDirect() }
 
 // expect has something to happen within a time, 0: nothing has to.
 func (m *member) expect(within time.Duration) {
@@ -162,22 +205,41 @@ func (m *member) expect(within time.Duration) {
 func (m *member) told(n note) {
 	switch n.kind {
 	case noteOffer:
-		if m.a == nil || !m.a.open {
+		if !m.isDirect() {
+			m.tries = 0
+			m.offer()
+		}
+	case noteNews:
+		if m.a == nil {
 			m.tries = 0
 			m.offer()
 		}
 	case noteWait:
-		if m.a == nil {
+		if m.a == nil && m.peer == nil {
 			m.tries = 0
+			m.soon()
 			m.expect(m.patience())
 		}
 	case noteLeft:
-		if m.a == nil || !m.a.open {
+		if m.peer != nil {
+			m.peer.goodbye.Store(true)
+		}
+		if !m.isDirect() && !m.isShown() {
 			m.drop()
 			m.expect(0)
 		}
+	case noteLost:
+		if m.isRelayed() {
+			m.expect(lostFor)
+		}
 	case noteSignal:
 		m.signalled(n)
+	case notePiece:
+		m.onPiece(n)
+	case noteForwarded:
+		m.onForwarded(n.ref, n.ok)
+	case noteMoved:
+		m.failed(m.restart())
 	}
 }
 
@@ -190,86 +252,149 @@ func (m *member) patience() time.Duration {
 	return 2 * signalWithin
 }
 
+// backoff is the time between attempts to connect to one that is relayed.
+func (m *member) backoff() time.Duration {
+	d := min(retryMin<<min(max(m.tries-1, 0), 4), retryMax)
+	if !m.lower {
+		d *= 2
+	}
+	return d*3/4 + rand.N(d/2)
+}
+
 // overdue begins anew when an offer, an answer or a connection did not come.
 func (m *member) overdue() {
 	switch {
-	case m.a != nil && m.a.open: // it said goodbye, and its connection is still there
+	case m.isDirect(), !m.isShown(): // it said goodbye, and its connection is still there
 		m.drop()
-		return
-	case !m.isShown():
-		m.drop()
-		return
-	case m.tries >= maxTries:
+	case m.isRelayed() && m.a != nil:
+		m.dropAttempt()
+		m.expect(m.backoff())
+	case !m.isRelayed() && m.tries >= maxTries:
 		m.drop()
 		m.r.mu.Lock()
 		m.hopeless = true
 		m.r.mu.Unlock()
 		m.r.log.Debug("a peer does not connect", "peer", m.id.Peer.Short())
-		return
+	default:
+		m.offer()
 	}
-	m.offer()
 }
 
-// happened takes an event of the present connection.
+// happened takes an event of the present connection, or of the relay.
 func (m *member) happened(e event) {
 	switch e.kind {
 	case eventCandidate:
 		if len(m.a.local) == 0 {
 			m.flush.Reset(batchAfter)
 		}
-		m.a.local = append(m.a.local, e.candidate)
+		m.a.found, m.a.local = true, append(m.a.local, e.candidate)
 	case eventGathered:
 		m.sendCandidates()
+		m.gathered()
 	case eventOpen:
 		m.opened()
+	case eventClosing:
+		m.expect(goneWithin)
 	case eventClosed:
 		m.closed()
 	case eventNegotiate:
-		if !m.lower {
-			m.turn.Reset(turnAfter)
-			return
+		m.negotiate()
+	case eventShaky:
+		m.shakes()
+	case eventSteady:
+		m.steady()
+	case eventPath:
+		if m.a.open {
+			m.peer.goes(m.a.path())
 		}
-		m.failed(m.renegotiate())
+	case eventRelayed:
+		m.relayed()
+	case eventRelayEnded:
+		m.relayEnded()
 	}
 }
 
-func (m *member) opened() {
-	m.a.open, m.tries = true, 0
-	m.expect(0)
-	p := m.a.peer
-	m.r.mu.Lock()
-	m.r.peers[p] = struct{}{}
-	m.r.mu.Unlock()
-	m.r.log.Debug("connected", "peer", m.id.Peer.Short())
-	if f := m.r.opts.OnPeer; f != nil {
-		f(p)
+// negotiate makes an offer for what the app has added; the higher side waits,
+// because there may be one of the lower's.
+func (m *member) negotiate() {
+	if !m.isDirect() {
+		return
 	}
-	close(p.ready)
+	m.a.wants = true
+	if m.lower {
+		m.failed(m.renegotiate())
+	} else {
+		m.turn.Reset(turnAfter)
+	}
+}
+
+// opened has a connection carry the peer, which may be open over nodes already.
+func (m *member) opened() {
+	a, p := m.a, m.peer
+	if p.carry(a) != nil {
+		m.drop()
+		m.anew()
+		return
+	}
+	a.open, m.tries = true, 0
+	close(a.shown)
+	m.expect(0)
+	m.notSoon()
+	if p.isOpen() {
+		p.goes(a.path())
+		return
+	}
+	p.open(a.path())
 }
 
 // closed begins anew if the member is still there: the lower one at once, the
 // other when nothing comes of that.
 func (m *member) closed() {
-	wasOpen := m.a.open
-	m.drop()
 	switch {
-	case !m.isShown():
-		m.expect(0)
-	case wasOpen && m.lower:
-		m.offer()
+	case m.isDirect():
+		m.drop()
+		m.anew()
+	case m.isRelayed():
+		m.dropAttempt()
+		m.expect(m.backoff())
 	default:
-		m.expect(m.patience())
+		m.beginRelay()
+		m.dropAttempt()
+		m.expectIfShown(m.patience())
 	}
+}
+
+// anew begins a new connection after one has ended.
+func (m *member) anew() {
+	if m.lower && m.isShown() {
+		m.offer()
+		return
+	}
+	m.expectIfShown(m.patience())
+}
+
+func (m *member) expectIfShown(within time.Duration) {
+	if !m.isShown() {
+		within = 0
+	}
+	m.expect(within)
 }
 
 // bye ends the connection because the room is left.
 func (m *member) bye() {
-	if m.a == nil {
+	defer m.forget()
+	if m.peer == nil && m.a == nil {
 		return
 	}
-	if m.a.open {
-		m.a.peer.drain()
+	e, _ := m.r.sealFor(m, protocol.EnvelopeBody_KIND_BYE, nil)
+	if m.peer.isOpen() {
+		if e != nil && m.isDirect() {
+			m.peer.goodbyeOver(e)
+		}
+		m.peer.drain()
 	}
-	m.r.signal(m, protocol.EnvelopeBody_KIND_BYE, nil)
+	if e != nil && !m.r.toNode(m.id, e) && !m.isDirect() {
+		m.forward(&unsure{e: e})
+	}
 	m.drop()
 }

@@ -2,7 +2,6 @@ package peer
 
 import (
 	"encoding/json"
-	"errors"
 	"strings"
 	"time"
 
@@ -12,7 +11,6 @@ import (
 )
 
 const (
-	mainLabel     = "peerserver" // of the channel that Send uses, with id 0 on both sides
 	signalWithin  = 5 * time.Second
 	openWithin    = 15 * time.Second       // from offer and answer to an open channel
 	turnAfter     = 500 * time.Millisecond // the higher side's offers on an open connection wait for one of the lower
@@ -31,95 +29,17 @@ type description struct {
 	Re   uint64 `json:"re,omitempty"`
 }
 
-// attempt is one connection, from its first description to its end.
-type attempt struct {
-	m    *member
-	pc   *webrtc.PeerConnection
-	peer *Peer
-	done chan struct{} // closed before the connection is
-	tell chan<- event
-
-	// Owned by the member's goroutine.
-	offer   uint64 // sequence of our offer, 0: the other side made it
-	remote  bool   // the other side's description is set
-	open    bool
-	local   []webrtc.ICECandidateInit // ours that have not gone out
-	pending []webrtc.ICECandidateInit // theirs that came before their description
-}
-
-// attempt makes a connection with its main channel.
-func (m *member) attempt() (*attempt, error) {
-	pc, err := m.r.api.NewPeerConnection(webrtc.Configuration{ICEServers: m.r.opts.ICEServers})
-	if err != nil {
-		return nil, err
-	}
-	a := &attempt{m: m, pc: pc, done: make(chan struct{}), tell: m.events}
-	yes, zero := true, uint16(0)
-	dc, err := pc.CreateDataChannel(mainLabel, &webrtc.DataChannelInit{Negotiated: &yes, ID: &zero})
-	if err != nil {
-		return nil, errors.Join(err, pc.Close())
-	}
-	a.peer = newPeer(a, dc)
-	dc.OnOpen(func() { a.post(event{kind: eventOpen}) })
-	dc.OnClose(func() { a.post(event{kind: eventClosed}) })
-	pc.OnConnectionStateChange(func(s webrtc.PeerConnectionState) {
-		// One that is closed may still have messages; its channel closes after them.
-		if s == webrtc.PeerConnectionStateFailed {
-			a.post(event{kind: eventClosed})
-		}
-	})
-	pc.OnNegotiationNeeded(func() { a.post(event{kind: eventNegotiate}) })
-	pc.OnICECandidate(func(c *webrtc.ICECandidate) {
-		if c == nil {
-			a.post(event{kind: eventGathered})
-			return
-		}
-		a.post(event{kind: eventCandidate, candidate: c.ToJSON()})
-	})
-	m.a = a
-	return a, nil
-}
-
-// post tells the member's goroutine, which is there until done is closed.
-func (a *attempt) post(e event) {
-	e.a = a
-	select {
-	case a.tell <- e:
-	case <-a.done:
-	}
-}
-
-// drop ends the present connection, if there is one, and waits for it.
-func (m *member) drop() {
-	a := m.a
-	if a == nil {
-		return
-	}
-	m.a = nil
-	m.r.mu.Lock()
-	delete(m.r.peers, a.peer)
-	m.r.mu.Unlock()
-	close(a.done)
-	a.peer.end()
-	if err := a.pc.GracefulClose(); err != nil {
-		m.r.log.Debug("a connection does not close", "peer", m.id.Peer.Short())
-	}
-	if f := m.r.opts.OnLeave; f != nil && a.open {
-		f(a.peer)
-	}
-}
-
 // offer begins a new connection.
 func (m *member) offer() {
-	m.drop()
+	m.dropAttempt()
 	m.tries++
+	m.soon()
 	m.expect(m.patience())
 	a, err := m.attempt()
 	if err == nil {
 		var d webrtc.SessionDescription
 		if d, err = a.pc.CreateOffer(nil); err == nil {
-			err = m.describe(protocol.EnvelopeBody_KIND_OFFER, d, 0)
-			a.offer = m.sequence
+			err = m.offers(d)
 		}
 	}
 	m.failed(err)
@@ -127,16 +47,19 @@ func (m *member) offer() {
 
 // describe sets our description and sends it. Candidates follow as they are
 // found.
-func (m *member) describe(kind protocol.EnvelopeBody_Kind, d webrtc.SessionDescription, re uint64) error {
+func (m *member) describe(kind protocol.EnvelopeBody_Kind, d webrtc.SessionDescription, re uint64) (sequence uint64, err error) {
 	if err := m.a.pc.SetLocalDescription(d); err != nil {
-		return err
+		return 0, err
 	}
+	return m.sendDescription(kind, d, re)
+}
+
+func (m *member) sendDescription(kind protocol.EnvelopeBody_Kind, d webrtc.SessionDescription, re uint64) (sequence uint64, err error) {
 	b, err := json.Marshal(description{Type: d.Type.String(), SDP: d.SDP, Re: re})
 	if err != nil {
-		return err
+		return 0, err
 	}
-	m.r.signal(m, kind, b)
-	return nil
+	return m.signal(kind, b), nil
 }
 
 // failed gives up a connection that cannot be made; the next try comes when it
@@ -146,7 +69,7 @@ func (m *member) failed(err error) {
 		return
 	}
 	m.r.log.Debug("a negotiation fails", "peer", m.id.Peer.Short()) // the error may have addresses
-	m.drop()
+	m.dropAttempt()
 	m.expect(m.patience())
 }
 
@@ -161,7 +84,7 @@ func (m *member) signalled(n note) {
 	case protocol.EnvelopeBody_KIND_ANSWER:
 		var d description
 		if json.Unmarshal(n.plain, &d) == nil && d.Type == "answer" {
-			m.failed(m.onAnswer(d))
+			m.failed(m.onAnswer(n.sequence, d))
 		}
 	case protocol.EnvelopeBody_KIND_CANDIDATES:
 		var list []webrtc.ICECandidateInit
@@ -176,7 +99,7 @@ func (m *member) signalled(n note) {
 // onOffer answers an offer. Of two that cross that of the lower member stands.
 func (m *member) onOffer(sequence uint64, sdp string) error {
 	a := m.a
-	if a != nil && a.offer != 0 && !a.remote && m.lower {
+	if a != nil && (a.offer != 0 && !a.remote && m.lower || sequence < a.heard) {
 		return nil
 	}
 	if a != nil && a.remote && origin(a.pc.RemoteDescription().SDP) == origin(sdp) {
@@ -189,7 +112,8 @@ func (m *member) onOffer(sequence uint64, sdp string) error {
 	if a != nil && !a.remote {
 		early = a.pending
 	}
-	m.drop()
+	m.dropAttempt()
+	m.soon()
 	a, err := m.attempt()
 	if err != nil {
 		return err
@@ -223,42 +147,33 @@ func (m *member) again(a *attempt, sequence uint64, sdp string) error {
 	return m.answer(a, sequence, sdp)
 }
 
-// renegotiate offers what the app has added to an open connection. Before it
-// is open there is nothing to add, and while an offer is on its way pion asks
-// again when it is answered.
-func (m *member) renegotiate() error {
-	a := m.a
-	if a == nil || !a.open || a.pc.SignalingState() != webrtc.SignalingStateStable {
-		return nil
-	}
-	d, err := a.pc.CreateOffer(nil)
-	if err != nil {
-		return err
-	}
-	err = m.describe(protocol.EnvelopeBody_KIND_OFFER, d, 0)
-	a.offer = m.sequence
-	return err
-}
-
 func (m *member) answer(a *attempt, sequence uint64, sdp string) error {
 	if err := a.setRemote(webrtc.SDPTypeOffer, sdp); err != nil {
 		return err
 	}
+	a.heard = sequence
 	d, err := a.pc.CreateAnswer(nil)
 	if err != nil {
 		return err
 	}
-	return m.describe(protocol.EnvelopeBody_KIND_ANSWER, d, sequence)
+	_, err = m.describe(protocol.EnvelopeBody_KIND_ANSWER, d, sequence)
+	return err
 }
 
-func (m *member) onAnswer(d description) error {
+// onAnswer takes the answer to the newest offer, or to one of its repetitions.
+// Any other one is late, or comes twice.
+func (m *member) onAnswer(sequence uint64, d description) error {
 	a := m.a
-	if a == nil || a.pc.SignalingState() != webrtc.SignalingStateHaveLocalOffer || d.Re != 0 && d.Re != a.offer {
+	if a == nil || a.pc.SignalingState() != webrtc.SignalingStateHaveLocalOffer || sequence < a.heard {
+		return nil
+	}
+	if d.Re != 0 && (d.Re < a.offer || d.Re > a.again) {
 		return nil
 	}
 	if !a.open {
 		m.expect(openWithin)
 	}
+	a.heard = sequence
 	return a.setRemote(webrtc.SDPTypeAnswer, d.SDP)
 }
 
@@ -268,13 +183,12 @@ func (m *member) onCandidates(list []webrtc.ICECandidateInit) {
 	if a == nil {
 		return
 	}
-	if !a.remote {
-		if len(a.pending)+len(list) <= maxCandidates {
-			a.pending = append(a.pending, list...)
-		}
-		return
+	if a.remote {
+		list = a.add(list)
 	}
-	a.add(list)
+	if len(a.pending)+len(list) <= maxCandidates {
+		a.pending = append(a.pending, list...)
+	}
 }
 
 // onBye ends the connection. What was said over it before may still be on its
@@ -283,7 +197,10 @@ func (m *member) onBye() {
 	m.r.mu.Lock()
 	m.shown = false // the node will say so too
 	m.r.mu.Unlock()
-	if m.a != nil && m.a.open {
+	if m.peer != nil {
+		m.peer.goodbye.Store(true)
+	}
+	if m.isDirect() {
 		m.expect(goneWithin)
 		return
 	}
@@ -298,23 +215,25 @@ func (a *attempt) setRemote(t webrtc.SDPType, sdp string) error {
 		return err
 	}
 	a.remote = true
-	a.add(a.pending)
-	a.pending = nil
+	a.pending = a.add(a.pending)
 	return nil
 }
 
-// add adds the candidates that are of this connection, as far as they say of
-// which they are. One that cannot be used is no failure.
-func (a *attempt) add(list []webrtc.ICECandidateInit) {
+// add adds the candidates that are of the present description, as far as they
+// say of which they are, and returns the others: they may be of the next. One
+// that cannot be used is no failure.
+func (a *attempt) add(list []webrtc.ICECandidateInit) (others []webrtc.ICECandidateInit) {
 	sdp := a.pc.RemoteDescription().SDP
 	for _, c := range list[:min(len(list), maxCandidates)] {
 		if f := c.UsernameFragment; f != nil && *f != "" && !strings.Contains(sdp, "a=ice-ufrag:"+*f) {
+			others = append(others, c)
 			continue
 		}
 		if err := a.pc.AddICECandidate(c); err != nil {
 			a.m.r.log.Debug("a candidate cannot be used")
 		}
 	}
+	return others
 }
 
 // sendCandidates sends those that have been found, together.
@@ -329,7 +248,7 @@ func (m *member) sendCandidates() {
 	b, err := json.Marshal(m.a.local)
 	m.a.local = nil
 	if err == nil {
-		m.r.signal(m, protocol.EnvelopeBody_KIND_CANDIDATES, b)
+		m.signal(protocol.EnvelopeBody_KIND_CANDIDATES, b)
 	}
 }
 

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/pion/webrtc/v4"
+	"golang.org/x/time/rate"
 
 	"github.com/peerservers/peerserver/protocol"
 )
@@ -41,10 +42,15 @@ type Options struct {
 	MaxPeers   int                   // connections that are made by itself; others may make as many again; 0: 50
 	API        *webrtc.API           // nil: pion's defaults
 	Log        *slog.Logger          // nil: none
+	NoRelay    bool                  // never over nodes: who cannot be connected to is no peer
 	OnPeer     func(*Peer)           // a connection is open; before any message of it
 	OnLeave    func(*Peer)           // it has ended; after all messages of it
 	OnMessage  func(*Peer, []byte)   // what the other side gave to Send
 	OnChannel  func(*Peer, *Channel) // the other side has opened a channel; without a handler it is closed
+	OnPath     func(*Peer)           // it is reached in another way now: Peer.Path
+
+	// OnBroadcast gets what a member sent with Broadcast that is not connected.
+	OnBroadcast func(Sender, []byte)
 }
 
 // Room is a membership of one app.
@@ -56,9 +62,15 @@ type Room struct {
 	key    ed25519.PrivateKey
 	app    protocol.AppID
 	secret protocol.AppSecret
-	self   protocol.Member
-	seal   protocol.SealKey
-	homes  *homes
+
+	broadcastKey [16]byte
+	commands     *commands
+	strangers    chan stranger
+	pace         *rate.Limiter // of what is relayed
+
+	self  protocol.Member
+	seal  protocol.SealKey
+	homes *homes
 
 	work     context.Context //nolint:containedctx // of all negotiations and connections: they end with the room
 	stopWork context.CancelFunc
@@ -75,7 +87,14 @@ type Room struct {
 	peers   map[*Peer]struct{}
 	socket  *socket // nil while there is none
 	epoch   int     // counts joins: what was shown in an older one is doubtful
+	total   int     // members of the app, as the node counts them
+	addrs   string  // of this machine, at the last join
 	closed  bool
+
+	broadcasts uint64 // sequence of the newest
+	ref        uint32 // the newest
+	relays     map[uint32]*relay
+	forwards   map[uint32]*member // by the ref of a Forward that is not answered
 }
 
 // Join makes this process a member of an app on one of the nodes and connects
@@ -92,7 +111,8 @@ func Join(ctx context.Context, app string, o Options) (*Room, error) {
 		r.stopWire()
 		return nil, err
 	}
-	r.all.Go(func() { r.run(s) })
+	r.all.Go(func() { r.run(s) }) //nolint:contextcheck // ctx bounds the joining, and nothing later
+	r.all.Go(r.deliverStrangers)
 	return r, nil
 }
 
@@ -100,6 +120,8 @@ func newRoom(app string, o Options) (*Room, error) {
 	r := &Room{
 		opts: o, log: o.Log, api: o.API, key: o.Identity, left: make(chan struct{}),
 		members: make(map[protocol.Member]*member), peers: make(map[*Peer]struct{}),
+		relays: make(map[uint32]*relay), forwards: make(map[uint32]*member), ref: firstRef,
+		commands: newCommands(), strangers: make(chan stranger, maxSpreads), pace: rate.NewLimiter(relayPace, relayBurst),
 	}
 	if r.log == nil {
 		r.log = slog.New(slog.DiscardHandler)
@@ -122,6 +144,7 @@ func newRoom(app string, o Options) (*Room, error) {
 	}
 	r.app = protocol.App(namespace, []byte(app), o.Secret)
 	r.secret = protocol.SealSecret(r.app, o.Secret)
+	r.broadcastKey = protocol.BroadcastKey(r.app, []byte(app), o.Secret)
 	r.self.Peer = protocol.PeerID(r.key.Public().(ed25519.PublicKey))
 	rand.Read(r.self.Session[:])
 	var random [32]byte
@@ -167,21 +190,24 @@ func (r *Room) Peers() []*Peer {
 	return list
 }
 
-// Broadcast sends to all that are connected now, at once, and returns when the
-// slowest has taken it. Those that leave meanwhile are no error.
-func (r *Room) Broadcast(ctx context.Context, b []byte) error {
-	peers := r.Peers()
-	errs := make([]error, len(peers))
-	var all sync.WaitGroup
-	for i, p := range peers {
-		all.Go(func() {
-			if err := p.Send(ctx, b); !errors.Is(err, ErrGone) {
-				errs[i] = err
-			}
-		})
+// Node is the URL of the node that the room is on, "" while there is none.
+func (r *Room) Node() string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.socket == nil {
+		return ""
 	}
-	all.Wait()
-	return errors.Join(errs...)
+	return r.socket.url
+}
+
+// newRef makes a ref of what is asked of a node or a peer.
+func (r *Room) newRef() uint32 {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.ref++; r.ref < firstRef {
+		r.ref = firstRef
+	}
+	return r.ref
 }
 
 // Leave says goodbye, closes all connections and waits until everything that

@@ -9,9 +9,21 @@ import (
 // comes back.
 const maxKnown = 4096
 
+// isThere says whether the node or a peer shows the member, with r.mu held.
+func (m *member) isThere() bool { return m.shown || m.by > 0 }
+
+// shows takes a presence that is not older than the one that is known, with
+// r.mu held.
+func (m *member) shows(p *protocol.PeerPresence) {
+	if m.presence == nil || !p.Issued.Before(m.presence.Issued) {
+		m.presence = p
+	}
+	m.hopeless = false
+}
+
 // arrived takes in that a member is there.
 func (r *Room) arrived(a *protocol.Arrived) {
-	p, err := a.GetPresence().Verify(r.app)
+	p, err := r.verified(a.GetPresence())
 	if err != nil {
 		r.log.Debug("a presence does not verify", "error", err)
 		return
@@ -27,13 +39,20 @@ func (r *Room) arrived(a *protocol.Arrived) {
 			return
 		}
 	}
-	if m.presence == nil || !p.Issued.Before(m.presence.Issued) {
-		m.presence = p
-	}
-	m.shown, m.epoch, m.hopeless = true, r.epoch, false
+	m.shows(p)
 	what := noteOffer
-	if a.Before && r.epoch == 1 {
+	switch {
+	case a.Before && r.epoch == 1:
 		what = noteWait // it makes the offer
+	case !m.shown && m.by > 0:
+		what = noteNews // what peers have said of it has led to something already
+	}
+	if !a.Before && (!m.shown || m.epoch != r.epoch) {
+		r.total++
+	}
+	m.shown, m.epoch, m.lost = true, r.epoch, false
+	if len(a.Node) == len(m.node) {
+		m.node = protocol.NodeID(a.Node)
 	}
 	r.mu.Unlock()
 	m.post(note{kind: what})
@@ -44,7 +63,7 @@ func (r *Room) arrived(a *protocol.Arrived) {
 func (r *Room) remember(id protocol.Member) *member {
 	if len(r.members) >= maxKnown {
 		for old, m := range r.members {
-			if !m.shown && !m.running {
+			if !m.isThere() && !m.running {
 				delete(r.members, old)
 				break
 			}
@@ -64,14 +83,17 @@ func (r *Room) departed(d *protocol.Departed) {
 		return
 	}
 	r.mu.Lock()
+	r.total = max(r.total-1, 0)
 	m := r.members[id]
 	if m == nil || !m.shown {
 		r.mu.Unlock()
 		return
 	}
-	m.shown = false
+	m.shown, m.lost = false, d.GetLost()
 	r.mu.Unlock()
-	if !d.GetLost() {
+	if d.GetLost() {
+		m.wake(note{kind: noteLost})
+	} else {
 		m.wake(note{kind: noteLeft})
 	}
 }
@@ -87,56 +109,68 @@ func (r *Room) doubt() {
 	}
 }
 
-// delivered opens an envelope. What does not open, is from nobody who was
-// shown, or was taken before changes nothing. Only the envelope says from whom
-// it is, not the node.
-func (r *Room) delivered(d *protocol.Delivered) {
-	h, plain, err := d.GetEnvelope().Open(r.app, r.self, r.seal, r.secret)
+func (r *Room) delivered(d *protocol.Delivered) { r.opens(d.GetEnvelope()) }
+
+// opens opens an envelope that came by any way. What does not open, is from
+// nobody who was shown, or was taken before changes nothing. Only the envelope
+// says from whom it is.
+func (r *Room) opens(e *protocol.Envelope) {
+	h, plain, err := e.Open(r.app, r.self, r.seal, r.secret)
 	if err != nil {
 		r.log.Debug("an envelope does not open", "error", err)
 		return
 	}
 	r.mu.Lock()
 	m := r.members[h.From]
-	if m == nil {
+	if m == nil || m.presence == nil {
 		r.mu.Unlock()
 		r.log.Debug("an envelope is from nobody who was shown")
 		return
 	}
 	err = m.window.Take(h.Sequence)
+	m.newest = max(m.newest, h.Sequence)
 	r.mu.Unlock()
 	if err != nil {
 		r.log.Debug("an envelope comes twice or late", "error", err)
 		return
 	}
 	n := note{kind: noteSignal, signal: h.Kind, sequence: h.Sequence, plain: plain}
-	if h.Kind == protocol.EnvelopeBody_KIND_OFFER {
+	switch h.Kind {
+	case protocol.EnvelopeBody_KIND_OFFER:
 		m.post(n)
-	} else {
+	case protocol.EnvelopeBody_KIND_DATA:
+		m.pieceCame(n)
+	default:
 		m.wake(n)
 	}
 }
 
-// signal seals something for a member and gives it to the node, if there is
-// one; negotiations begin anew on the next. It returns the sequence. Only the
-// member's goroutine calls it.
-func (r *Room) signal(m *member, kind protocol.EnvelopeBody_Kind, plain []byte) uint64 {
+// sealFor seals something for a member. The envelope is nil when that cannot be.
+func (r *Room) sealFor(m *member, kind protocol.EnvelopeBody_Kind, plain []byte) (*protocol.Envelope, uint64) {
 	r.mu.Lock()
-	s, seal := r.socket, m.presence.Seal
-	r.mu.Unlock()
+	seal := m.presence.Seal
 	m.sequence++
 	h := protocol.EnvelopeHeader{App: r.app, From: r.self, To: m.id, Sequence: m.sequence, Kind: kind}
+	r.mu.Unlock()
 	e, err := h.Seal(r.key, seal, r.secret, plain)
 	if err != nil {
 		r.log.Debug("a signal cannot be sealed", "error", err)
-		return m.sequence
+		return nil, h.Sequence
 	}
+	return e, h.Sequence
+}
+
+// toNode gives an envelope to the node, and reports false when there is none.
+func (r *Room) toNode(to protocol.Member, e *protocol.Envelope) bool {
+	r.mu.Lock()
+	s := r.socket
+	r.mu.Unlock()
 	if s != nil {
 		s.send(&protocol.ToNode{Body: &protocol.ToNode_Send{Send: &protocol.Send{
-			App: r.app[:], Session: r.self.Session[:], To: m.id.Bytes(), Envelope: e,
+			App: r.app[:], Session: r.self.Session[:], To: to.Bytes(), Envelope: e,
 		}}})
 	}
-	return m.sequence
+	return s != nil
 }
 
 // start runs a member's goroutine if it has none and there is room for one
@@ -171,7 +205,7 @@ func (r *Room) retire(m *member) bool {
 	r.running--
 	var next *member
 	for _, o := range r.members {
-		if o != m && o.shown && !o.running && !o.hopeless {
+		if o != m && o.isThere() && !o.running && !o.hopeless {
 			next = o
 			break
 		}

@@ -127,7 +127,7 @@ func TestTenMegabytes(t *testing.T) {
 		if err := p.Send(t.Context(), chunk); err != nil {
 			t.Fatal(err)
 		}
-		most = max(most, p.main.dc.BufferedAmount())
+		most = max(most, p.lanes[laneMain].dc.BufferedAmount())
 	}
 	if most > highWater+MaxMessage {
 		t.Errorf("%d bytes were on their way at one time", most)

@@ -28,6 +28,7 @@ const (
 	refreshEvery = presenceTTL / 2
 	maxWaiting   = 512              // messages for a node that does not read
 	doubtAfter   = 10 * time.Second // who is not shown on a new node until then is lost
+	maxTotal     = 1 << 30          // members that a node may say there are
 )
 
 // What requests are named. Others have no ref.
@@ -37,6 +38,8 @@ const (
 	refPart
 	refBeat
 	refRefresh
+
+	firstRef = 1 << 16 // of those that are made as they are needed
 )
 
 // socket is one connection to a node.
@@ -45,6 +48,7 @@ type socket struct {
 	url       string
 	ws        *websocket.Conn
 	challenge *protocol.Challenge
+	joined    *protocol.Joined // set by login
 
 	out        chan []byte
 	parted     chan struct{} // closed by the reader: the node has seen the leave
@@ -140,6 +144,7 @@ func (r *Room) login(ctx context.Context, s *socket) error {
 			if !stop() {
 				return ctx.Err()
 			}
+			s.joined = b.Joined
 			return nil
 		}
 	}
@@ -190,14 +195,35 @@ func (s *socket) send(m *protocol.ToNode) {
 	}
 }
 
-// serve reads and writes until the connection ends or the room is left.
-func (r *Room) serve(s *socket) {
+// isBusy says whether the node is so slow that it gets no relayed data.
+func (s *socket) isBusy() bool { return len(s.out) > maxWaiting/2 }
+
+// enters takes the socket into use. When the node has kept the membership it
+// shows nobody again: who was there is there.
+func (r *Room) enters(s *socket) {
+	addrs := addresses()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.addrs != addrs && r.addrs != "" {
+		r.moved()
+	}
+	r.socket, r.addrs = s, addrs
+	if s.joined.GetResumed() && r.epoch > 0 {
+		return
+	}
+	r.epoch++
+	r.total = int(min(s.joined.GetMembers(), maxTotal))
+	if r.total > r.opts.MaxPeers {
+		r.log.Info("the room is larger than what is connected", "members", r.total, "connections", r.opts.MaxPeers)
+	}
+}
+
+// serve reads and writes until the connection ends or the room is left. It
+// reports whether the connection broke, rather than being ended by the node.
+func (r *Room) serve(s *socket) (broke bool) {
 	stop := closeWith(r.wire, s.ws)
 	defer stop()
-	r.mu.Lock()
-	r.socket = s
-	r.epoch++
-	r.mu.Unlock()
+	r.enters(s)
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
@@ -207,7 +233,9 @@ func (r *Room) serve(s *socket) {
 	for {
 		m, err := s.readWithin(silentFor)
 		if err != nil {
-			r.log.Debug("the node is gone", "code", closeCode(err))
+			code := closeCode(err)
+			broke = code == 0 || code == websocket.CloseAbnormalClosure
+			r.log.Debug("the node is gone", "code", code)
 			break
 		}
 		r.handle(s, m)
@@ -217,6 +245,7 @@ func (r *Room) serve(s *socket) {
 	r.mu.Unlock()
 	close(s.done)
 	<-ended
+	return broke
 }
 
 // closeCode is what a node closed with, 0 when it did not say. The error itself
@@ -278,7 +307,15 @@ func (r *Room) handle(s *socket, m *protocol.ToPeer) {
 		if m.Ref == refPart {
 			s.partedOnce.Do(func() { close(s.parted) })
 		}
+	case *protocol.ToPeer_Broadcast:
+		r.broadcast(b.Broadcast.GetEnvelope())
 	case *protocol.ToPeer_Refused:
 		r.log.Debug("the node refuses", "ref", m.Ref, "code", protocol.Code(b.Refused.GetCode()).String())
+		r.mu.Lock()
+		rl := r.relays[m.Ref]
+		r.mu.Unlock()
+		if rl != nil {
+			rl.refuse(b.Refused)
+		}
 	}
 }

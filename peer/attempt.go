@@ -1,0 +1,257 @@
+package peer
+
+import (
+	"errors"
+	"sync/atomic"
+
+	"github.com/pion/webrtc/v4"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/peerservers/peerserver/protocol"
+)
+
+// The labels of the channels that every connection has, by their ids.
+var laneLabels = [2]string{laneMain: "peerserver", laneControl: "peerserver.control"}
+
+// attempt is one WebRTC connection, from its first description to its end. A
+// Peer that is relayed outlives those that lead nowhere.
+type attempt struct {
+	// Static.
+	m       *member
+	p       *Peer
+	pc      *webrtc.PeerConnection
+	lanes   [2]*Channel
+	shown   chan struct{} // closed when it carries its peer
+	started chan struct{} // closed with the other side's Start
+	done    chan struct{} // closed before the connection is
+
+	opening atomic.Int32 // lanes that are not open
+
+	// Owned by the member's goroutine.
+	offer   uint64                    // sequence of our newest offer, 0: there was none
+	again   uint64                    // and of its last repetition
+	repeats int                       // how many there were
+	heard   uint64                    // sequence of the newest description of the other side
+	remote  bool                      // the other side's description is set
+	open    bool                      // it carries its peer
+	found   bool                      // a candidate of ours
+	wants   bool                      // there is something to negotiate
+	local   []webrtc.ICECandidateInit // ours that have not gone out
+	pending []webrtc.ICECandidateInit // theirs that came before their description
+}
+
+// attempt makes a connection with its lanes.
+func (m *member) attempt() (*attempt, error) {
+	pc, err := m.r.api.NewPeerConnection(webrtc.Configuration{ICEServers: m.r.opts.ICEServers})
+	if err != nil {
+		return nil, err
+	}
+	a := &attempt{
+		m: m, p: m.ensure(), pc: pc,
+		shown: make(chan struct{}), started: make(chan struct{}), done: make(chan struct{}),
+	}
+	a.opening.Store(int32(len(a.lanes)))
+	m.a = a
+	for id := range a.lanes {
+		if err := a.addLane(id); err != nil {
+			return nil, errors.Join(err, pc.Close())
+		}
+	}
+	a.watch()
+	return a, nil
+}
+
+func (a *attempt) addLane(id int) error {
+	negotiated, number := true, uint16(id)
+	dc, err := a.pc.CreateDataChannel(laneLabels[id], &webrtc.DataChannelInit{Negotiated: &negotiated, ID: &number})
+	if err != nil {
+		return err
+	}
+	a.lanes[id] = newChannel(a.p, dc)
+	dc.OnOpen(func() {
+		if a.opening.Add(-1) == 0 {
+			a.post(event{kind: eventOpen})
+		}
+	})
+	if id == laneMain {
+		dc.OnClose(func() { a.post(event{kind: eventClosed}) })
+		dc.OnMessage(func(msg webrtc.DataChannelMessage) {
+			if a.carries() {
+				a.p.hand(incoming{data: msg.Data})
+			}
+		})
+		return nil
+	}
+	// The other lane may still have messages.
+	dc.OnClose(func() { a.post(event{kind: eventClosing}) })
+	dc.OnMessage(func(msg webrtc.DataChannelMessage) { a.control(msg.Data) })
+	return nil
+}
+
+func (a *attempt) watch() {
+	pc := a.pc
+	pc.OnDataChannel(func(dc *webrtc.DataChannel) {
+		if a.carries() {
+			a.p.accept(dc)
+		}
+	})
+	pc.OnConnectionStateChange(func(s webrtc.PeerConnectionState) {
+		// One that is closed may still have messages; its channel closes after them.
+		if s == webrtc.PeerConnectionStateFailed {
+			a.post(event{kind: eventClosed})
+		}
+	})
+	pc.OnICEConnectionStateChange(func(s webrtc.ICEConnectionState) {
+		switch s {
+		case webrtc.ICEConnectionStateDisconnected:
+			a.post(event{kind: eventShaky})
+		case webrtc.ICEConnectionStateConnected, webrtc.ICEConnectionStateCompleted:
+			a.post(event{kind: eventSteady})
+		}
+	})
+	pc.SCTP().Transport().ICETransport().OnSelectedCandidatePairChange(func(*webrtc.ICECandidatePair) {
+		a.post(event{kind: eventPath})
+	})
+	pc.OnNegotiationNeeded(func() { a.post(event{kind: eventNegotiate}) })
+	pc.OnICECandidate(func(c *webrtc.ICECandidate) {
+		if c == nil {
+			a.post(event{kind: eventGathered})
+			return
+		}
+		a.post(event{kind: eventCandidate, candidate: c.ToJSON()})
+	})
+}
+
+// post tells the member's goroutine, which is there until done is closed.
+func (a *attempt) post(e event) {
+	e.a = a
+	select {
+	case a.m.events <- e:
+	case <-a.done:
+	}
+}
+
+// carries waits until the connection carries its peer and the other side says
+// that nothing comes before it any more; false: that is never.
+func (a *attempt) carries() bool {
+	for _, c := range []chan struct{}{a.started, a.shown} {
+		select {
+		case <-c:
+		case <-a.done:
+			return false
+		}
+	}
+	return true
+}
+
+// control takes a message of the control channel: what was left of a relay,
+// then Start, then all else.
+func (a *attempt) control(b []byte) {
+	c := new(protocol.Control)
+	if proto.Unmarshal(b, c) != nil {
+		return
+	}
+	select {
+	case <-a.started:
+		if a.carries() {
+			a.p.take(c)
+		}
+		return
+	default:
+	}
+	switch body := c.Body.(type) {
+	case *protocol.Control_Piece:
+		a.p.relaying().over(a, handover{piece: body.Piece})
+	case *protocol.Control_Start:
+		a.start(body.Start.GetRun())
+	}
+}
+
+// start takes the other side's Start. Its run has to be that of the Pieces that
+// came: if it is not, one of the two has forgotten the other, and both begin
+// anew.
+func (a *attempt) start(run uint64) {
+	a.p.mu.Lock()
+	rl := a.p.relay
+	a.p.mu.Unlock()
+	if rl == nil {
+		a.begin(run == 0)
+		return
+	}
+	decided := make(chan struct{})
+	rl.over(a, handover{run: run, start: func(ok bool) {
+		a.begin(ok)
+		close(decided)
+	}})
+	select {
+	case <-decided:
+	case <-a.done:
+	}
+}
+
+func (a *attempt) begin(ok bool) {
+	if ok {
+		close(a.started)
+	} else {
+		a.post(event{kind: eventClosed})
+	}
+}
+
+// over gives the relay something that came over a connection.
+func (rl *relay) over(a *attempt, h handover) {
+	select {
+	case rl.fromPeer <- h:
+	case <-a.done:
+	case <-rl.p.done:
+	}
+}
+
+// carry has a connection that is open carry the peer: it says what was not
+// acknowledged over nodes, then Start.
+func (p *Peer) carry(a *attempt) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	start := new(protocol.Start)
+	var rest []*protocol.Piece
+	if p.relay != nil && p.relay.out.last > 0 {
+		start.Run, rest = p.relay.out.run, p.relay.out.handOver()
+	}
+	control := a.lanes[laneControl].dc
+	for _, piece := range rest {
+		if err := sendControl(control, &protocol.Control{Body: &protocol.Control_Piece{Piece: piece}}); err != nil {
+			return err
+		}
+	}
+	if err := sendControl(control, &protocol.Control{Body: &protocol.Control_Start{Start: start}}); err != nil {
+		return err
+	}
+	p.pc, p.lanes = a.pc, a.lanes
+	p.hasChanged()
+	close(p.direct)
+	return nil
+}
+
+func sendControl(dc *webrtc.DataChannel, c *protocol.Control) error {
+	b, err := proto.Marshal(c)
+	if err != nil {
+		return err
+	}
+	return dc.Send(b)
+}
+
+// path is how the selected pair of candidates goes.
+func (a *attempt) path() Path {
+	pair, err := a.pc.SCTP().Transport().ICETransport().GetSelectedCandidatePair()
+	if err == nil && pair != nil && (pair.Local.Typ == webrtc.ICECandidateTypeRelay || pair.Remote.Typ == webrtc.ICECandidateTypeRelay) {
+		return PathTURN
+	}
+	return PathDirect
+}
+
+// end closes the connection and waits for it.
+func (a *attempt) end() {
+	close(a.done)
+	if err := a.pc.GracefulClose(); err != nil {
+		a.m.r.log.Debug("a connection does not close", "peer", a.m.id.Peer.Short())
+	}
+}
