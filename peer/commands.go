@@ -141,7 +141,7 @@ func whoIsHere(r *Room) []shownPeer {
 	list := []shownPeer{}
 	for _, p := range r.Peers() {
 		session := p.Session()
-		list = append(list, shownPeer{ID: p.ID(), Session: hex.EncodeToString(session[:]), Name: p.Name()})
+		list = append(list, shownPeer{ID: p.ID(), Session: hex.EncodeToString(session[:]), Name: p.Name(), Path: p.Path().String()})
 	}
 	return list
 }
