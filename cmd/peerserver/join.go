@@ -14,19 +14,13 @@ import (
 	"time"
 	"unicode/utf8"
 
-	"github.com/pion/webrtc/v4"
-
 	"github.com/peerservers/peerserver/peer"
 	"github.com/peerservers/peerserver/protocol"
 )
 
 // chat is a membership in a terminal: lines of standard input go to everybody.
 type chat struct {
-	nodes    stringList
-	secret   string
-	name     string
-	loopback bool
-	json     bool
+	json bool
 
 	mu  sync.Mutex
 	out io.Writer
@@ -44,25 +38,18 @@ type chatEvent struct {
 
 func joinCommand(fs *flag.FlagSet) func(context.Context, streams) error {
 	var c chat
-	fs.Var(&c.nodes, "node", "`URL` of a node, ws://host:port or wss://host; may be repeated; ws://127.0.0.1:8787 if none is given")
-	fs.StringVar(&c.secret, "secret", "", "the app's `secret`: only those who have it are met")
-	fs.StringVar(&c.name, "name", "", "`name` that the others are shown")
-	fs.BoolVar(&c.loopback, "loopback", false, "connect to peers on this machine over loopback too")
+	var m membership
+	m.flags(fs)
 	fs.BoolVar(&c.json, "json", false, "print a line of JSON for all that happens")
 	level := logFlag(fs)
 	return func(ctx context.Context, s streams) error {
 		if fs.NArg() != 1 {
 			return errors.New("name one app, any name that its peers have agreed on; see \"peerserver join --help\"")
 		}
-		if len(c.nodes) == 0 {
-			c.nodes = stringList{fmt.Sprint("ws://127.0.0.1:", protocol.DefaultPort)}
-		}
 		c.out = s.out
-		var setting webrtc.SettingEngine
-		setting.SetIncludeLoopbackCandidate(c.loopback)
-		return c.run(ctx, s, fs.Arg(0), peer.Options{
-			Nodes: c.nodes, Secret: []byte(c.secret), Name: c.name, API: webrtc.NewAPI(webrtc.WithSettingEngine(setting)), Log: newLog(s.err, level),
-		})
+		o := m.options()
+		o.Log = newLog(s.err, level)
+		return c.run(ctx, s, fs.Arg(0), o)
 	}
 }
 
@@ -122,10 +109,7 @@ func readLines(ctx context.Context, r io.Reader, lines chan<- string) {
 func (c *chat) tell(event string, p *peer.Peer, said, did string) {
 	session := p.Session()
 	e := chatEvent{Event: event, ID: p.ID(), Session: hex.EncodeToString(session[:]), Name: p.Name()}
-	who := p.ID().Short()
-	if p.Name() != "" {
-		who = fmt.Sprintf("%s (%s)", printable(p.Name()), who)
-	}
+	who := shown(p)
 	if did != "" {
 		c.print(e, fmt.Sprintf("* %s %s", who, did))
 		return
