@@ -329,6 +329,12 @@ test('a hostile caller', async () => {
   for (let id = 1; id <= 10_000; id++) stuck.says(echo(id));
   const sent = await stuck.sees();
   assert.ok(sent.length <= 64 + 256, `${sent.length} answers wait`);
+  const unread = alone(() => new Promise(() => {}));
+  for (let id = 1; id <= 1000; id++) {
+    unread.says(echo(id));
+    await tick();
+  }
+  assert.equal((await unread.sees()).length, 256 + 256);
 });
 
 test('credit that is never given', async () => {
