@@ -230,6 +230,6 @@ export class Asked {
   }
 }
 
-function gone(): PeerserverError {
+export function gone(): PeerserverError {
   return new PeerserverError('node_gone', 'the connection has ended');
 }

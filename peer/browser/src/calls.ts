@@ -1,7 +1,7 @@
 // Calls between two peers, in both directions: asked.ts has those that this side makes, answers.ts those that it answers.
 
 import { Answers } from './answers.ts';
-import { Asked, type CallOptions, type SendControl } from './asked.ts';
+import { Asked, type CallOptions, gone, type SendControl } from './asked.ts';
 import type { Commands } from './commands.ts';
 import type { Peer } from './peer.ts';
 import type { Control, Of } from './wire.ts';
@@ -9,10 +9,13 @@ import type { Control, Of } from './wire.ts';
 export class Calls {
   readonly #asked: Asked;
   readonly #answers: Answers;
+  #ended = false;
 
   constructor(peer: Peer, commands: Commands, send: SendControl) {
-    this.#asked = new Asked(send);
-    this.#answers = new Answers(peer, commands, send);
+    // What a handler still says goes nowhere: there may be another connection by then, and the ids are those of this one.
+    const sendHere: SendControl = (control) => (this.#ended ? Promise.reject(gone()) : send(control));
+    this.#asked = new Asked(sendHere);
+    this.#answers = new Answers(peer, commands, sendHere);
   }
 
   call(path: string, args?: unknown, options: CallOptions = {}): Promise<unknown> {
@@ -35,6 +38,7 @@ export class Calls {
 
   /** The connection has ended: calls fail, and handlers are told by their signal. */
   end(): void {
+    this.#ended = true;
     this.#asked.end();
     this.#answers.end();
   }

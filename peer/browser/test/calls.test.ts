@@ -199,6 +199,17 @@ test('the connection ends', async () => {
   assert.equal(await codeOf(one.call('wait')), 'here node_gone');
 });
 
+test('what a handler does after that goes nowhere: the ids of the next connection are others', async () => {
+  const it = alone();
+  let done = (_: number) => {};
+  it.commands.handle('wait', () => new Promise((resolve) => { done = resolve; }));
+  it.says({ call: { id: 1, path: 'wait' } });
+  await it.sees();
+  it.calls.end();
+  done(1);
+  assert.deepEqual(await it.sees(), []);
+});
+
 test('progress and streams', async () => {
   const { one, commands } = linked();
   const stopped: unknown[] = [];
