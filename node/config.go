@@ -70,6 +70,11 @@ type Config struct {
 	// quotas of an address grow and shrink with it. Zero leaves them as Quota
 	// says; negative is no bound.
 	AddressConns int
+	// RelayData is how many bytes a second of relayed data a peer of the native
+	// door may send, and twice as many at once: data between peers that have no
+	// direct path. Zero is protocol.RelayData; negative is none, and then such
+	// peers do not reach each other over this node.
+	RelayData int
 	// TrustedProxies are addresses whose X-Forwarded-For is believed.
 	TrustedProxies []netip.Prefix
 	// Origins are the web origins that may connect; none: all.
@@ -90,6 +95,12 @@ type Config struct {
 func (c *Config) complete() error {
 	if c.AddressConns > maxAddressConns {
 		return fmt.Errorf("%d connections an address are over %d; -1 is no bound", c.AddressConns, maxAddressConns)
+	}
+	if c.RelayData > maxRelayData {
+		return fmt.Errorf("%d bytes a second of relayed data for each peer are over %d", c.RelayData, maxRelayData)
+	}
+	if c.RelayData == 0 {
+		c.RelayData = protocol.RelayData
 	}
 	for _, b := range c.Bootstrap {
 		if host, port, err := net.SplitHostPort(b); err != nil || host == "" || !isPort(port) {
@@ -123,7 +134,8 @@ const (
 	byteBurstPerConn    = 256 << 10
 	membersPerConn      = 20
 
-	maxAddressConns = 20_000 // the sums of the bytes have to fit their counters
+	maxAddressConns = 20_000   // the sums of the bytes have to fit their counters
+	maxRelayData    = 64 << 20 // likewise
 )
 
 // perAddress scales the quotas of an address to a number of connections.

@@ -39,6 +39,7 @@ type Node struct {
 	finder        *finder
 	lan           *neighbours // nil: without
 	doors         []door.Door
+	native        *native.Door   // one of them
 	sockets       *http.ServeMux // requests for a WebSocket
 	plain         *http.ServeMux // all others
 	page          *page
@@ -150,9 +151,12 @@ func (n *Node) build() (err error) {
 		Log: cfg.Log, AllowPrivate: cfg.AllowPrivate, Quota: cfg.Quota,
 		TrustedProxies: cfg.TrustedProxies, Origins: cfg.Origins,
 	})
+	n.native = native.New(native.Config{
+		Host: n.host, Relay: n.relay, Node: n.ID(), IsOwn: n.isOwn, Nodes: n.records, RelayData: max(cfg.RelayData, 0),
+	})
 	n.doors = []door.Door{
 		tracker.New(n.host, n.relay),
-		native.New(native.Config{Host: n.host, Relay: n.relay, Node: n.ID(), IsOwn: n.isOwn, Nodes: n.records}),
+		n.native,
 	}
 	n.routes()
 	return nil
@@ -226,7 +230,7 @@ func (n *Node) Serve(ctx context.Context) error {
 	defer stop()
 	server, admin := newServer(n), newServer(nil)
 	services := []func(context.Context) error{
-		n.relay.Serve, n.host.Serve, n.finder.fixed.serve,
+		n.relay.Serve, n.host.Serve, n.native.Serve, n.finder.fixed.serve,
 		func(context.Context) error { return serveHTTP(server, n.host.Front(n.listener, n)) },
 	}
 	if n.finder.dht != nil {

@@ -11,6 +11,7 @@ import (
 	"runtime/debug"
 
 	"github.com/peerservers/peerserver/node"
+	"github.com/peerservers/peerserver/protocol"
 )
 
 // description is what --json prints of a running node.
@@ -69,6 +70,7 @@ func nodeCommand(fs *flag.FlagSet) func(context.Context, streams) error {
 	fs.BoolVar(&f.cfg.LAN, "lan", false, "announce the node on the local network, and meet the nodes that are heard there")
 	fs.Var(&f.proxies, "trusted-proxy", "address `range` whose X-Forwarded-For is believed, such as 10.0.0.0/8; may be repeated")
 	fs.IntVar(&f.cfg.AddressConns, "address-conns", 500, "how many `connections` one client address may have, its other quotas in proportion; -1 is no bound")
+	fs.IntVar(&f.cfg.RelayData, "relay-data", protocol.RelayData, "how many `bytes` a second a peer may send to others that it has no direct path to; 0 relays none")
 	fs.Var(&f.origins, "origin", "web `origin` that may connect, all if none is given; may be repeated")
 	fs.BoolVar(&f.json, "json", false, "print one line of JSON when ready")
 	level := logFlag(fs)
@@ -120,6 +122,9 @@ func isSet(fs *flag.FlagSet, name string) (set bool) {
 func (f *nodeFlags) complete() error {
 	f.cfg.URLs, f.cfg.Peers, f.cfg.Origins, f.cfg.Version = f.urls, f.peers, f.origins, version()
 	f.cfg.NoDHT, f.cfg.NoAnnounce = !f.dht, !f.announce
+	if f.cfg.RelayData == 0 {
+		f.cfg.RelayData = -1
+	}
 	if len(f.bootstrap) > 0 {
 		f.cfg.Bootstrap = f.bootstrap
 	}

@@ -247,15 +247,16 @@ func (c *Conn) TakeMember() bool {
 	if c.slot == nil {
 		return true
 	}
-	q := &c.host.cfg.Quota
-	if q.Members > 0 && int(c.members.Load()) >= q.Members {
-		return false
-	}
-	if !c.slot.addMembers(1, q) {
+	if c.isFull() || !c.slot.addMembers(1, &c.host.cfg.Quota) {
 		return false
 	}
 	c.members.Add(1)
 	return true
+}
+
+func (c *Conn) isFull() bool {
+	q := &c.host.cfg.Quota
+	return q.Members > 0 && int(c.members.Load()) >= q.Members
 }
 
 // DropMember takes back one TakeMember.
@@ -275,6 +276,23 @@ func (c *Conn) Unseat() Seat {
 		c.members.Add(-1)
 	}
 	return Seat{c.host, c.slot}
+}
+
+// TakeSeat is TakeMember for a member that has a Seat, which is freed if there is
+// room.
+func (c *Conn) TakeSeat(s Seat) bool {
+	if c.slot == nil || c.slot != s.slot {
+		if !c.TakeMember() {
+			return false
+		}
+		s.Free()
+		return true
+	}
+	if c.isFull() {
+		return false
+	}
+	c.members.Add(1)
+	return true
 }
 
 // Free ends the member. It is called once.
@@ -315,17 +333,21 @@ func (c *Conn) countMessage(now int64) bool {
 // several. It reports false when they are too many. It is for Session.Message.
 func (c *Conn) Spend(n int) bool { return c.Charge(n) == 0 }
 
-// Charge is Spend that says how long it is until n can be spent: 0 if they were.
-// What costs more than a whole burst costs a burst.
+// Charge is Spend that says after how long the same message can be sent again,
+// itself and n more: 0 if they were spent. What costs more than a burst costs a
+// burst.
 func (c *Conn) Charge(n int) time.Duration {
 	if c.slot == nil {
 		return 0
 	}
 	q, now := &c.host.cfg.Quota, time.Now().UnixNano()
-	if wait := c.messages.lacks(now, min(n, q.MessageBurst), q.Messages, q.MessageBurst); wait > 0 {
-		return wait
+	if wait := c.messages.lacks(now, min(n, q.MessageBurst-1), q.Messages, q.MessageBurst); wait > 0 {
+		return wait + time.Second/time.Duration(q.Messages)
 	}
-	return c.slot.chargeMessages(now, min(n, q.AddressMessageBurst), q)
+	if wait := c.slot.chargeMessages(now, min(n, q.AddressMessageBurst-1), q); wait > 0 {
+		return wait + time.Second/time.Duration(q.AddressMessages)
+	}
+	return 0
 }
 
 // ChargeData counts n bytes that are relayed for the client, at a rate of so

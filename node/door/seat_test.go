@@ -28,9 +28,33 @@ func TestSeat(t *testing.T) {
 	if c.TakeMember() {
 		t.Error("an address has forgotten its members")
 	}
-	seats[0].Free()
+	if !c.TakeSeat(seats[0]) || c.TakeMember() {
+		t.Error("a seat that was taken counts twice, or no more")
+	}
+	seats[1].Free()
 	if !c.TakeMember() || c.TakeMember() {
 		t.Error("a seat that was freed still counts, or counts twice")
+	}
+}
+
+// How long to wait counts the message that is sent again too.
+func TestChargeSaysWhen(t *testing.T) {
+	q := Quota{Messages: 10, MessageBurst: 100}.withDefaults()
+	h := &Host{}
+	h.cfg.Quota = q
+	c := &Conn{host: h, slot: &address{}}
+	for c.Charge(30) == 0 {
+	}
+	wait := c.Charge(30)
+	if wait <= 0 || wait > 3100*time.Millisecond {
+		t.Fatalf("wait %v", wait)
+	}
+	later := time.Now().Add(wait).UnixNano()
+	if !c.messages.take(later, 31, q.Messages, q.MessageBurst) {
+		t.Error("it was wrong")
+	}
+	if c = (&Conn{host: h, slot: &address{}}); c.Charge(1000) != 0 {
+		t.Error("what costs more than a burst is never taken")
 	}
 }
 

@@ -1,7 +1,7 @@
 package native
 
 import (
-	"encoding/binary"
+	"bytes"
 	"math/rand/v2"
 	"sync"
 	"sync/atomic"
@@ -15,38 +15,45 @@ import (
 )
 
 // member is one session of a peer in one app, and the sink of its relay.Member.
+// It belongs to a socket's session, or to the keeper while that is gone.
 type member struct {
 	// Static after join.
-	s     *session
-	key   key
-	m     *relay.Member
-	until time.Time // when its presence expires
+	d    *Door
+	key  key
+	id   protocol.Member
+	seal [32]byte // others have it from its presence
+	m    *relay.Member
 
+	until    time.Time   // when its presence expires; owned by whom the member belongs to
 	replaced atomic.Bool // the same session has joined elsewhere
 
 	mu    sync.Mutex
+	s     *session           // nil while it is kept, and after
 	told  bool               // the reply to the join is out
 	early []*protocol.ToPeer // what came before
+	held  *held              // while it is kept
 }
 
 // maxEarly is more than comes in the microseconds that a join takes.
 const maxEarly = 256
 
+func (m *member) kept() kept { return kept{m.key.app, m.id} }
+
 // joined answers a join and shows those who were there, a random sample of a
 // large app. Then comes what happened meanwhile.
 func (m *member) joined(ref uint32) {
-	list := m.m.Members()
-	m.s.write(&protocol.ToPeer{Ref: ref, Body: &protocol.ToPeer_Joined{Joined: &protocol.Joined{Members: uint32(len(list))}}}, door.Reply)
+	list, all := m.m.Sample(protocol.PeerSample)
 	rand.Shuffle(len(list), func(i, j int) { list[i], list[j] = list[j], list[i] })
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.s.write(joined(ref, all, false), door.Reply)
 	shown := make(map[string]bool)
-	for _, o := range list[:min(len(list), protocol.PeerSample)] {
-		if a := m.arrived(o.ID, o.Blob, true); a != nil {
+	for _, o := range list {
+		if a := m.arrived(o.ID, o.Blob, o.Node[:], true); a != nil {
 			shown[o.ID] = true
 			m.s.write(a, door.Reply)
 		}
 	}
-	m.mu.Lock()
-	defer m.mu.Unlock()
 	for _, e := range m.early {
 		if a := e.GetArrived(); a != nil && a.Before && shown[memberOf(a.Presence)] {
 			continue // it was on the list too
@@ -54,6 +61,10 @@ func (m *member) joined(ref uint32) {
 		m.s.write(e, door.Reply)
 	}
 	m.told, m.early = true, nil
+}
+
+func joined(ref uint32, members int, resumed bool) *protocol.ToPeer {
+	return &protocol.ToPeer{Ref: ref, Body: &protocol.ToPeer_Joined{Joined: &protocol.Joined{Members: uint32(members), Resumed: resumed}}}
 }
 
 // memberOf is the member id that a presence says it is of, "" when it says none.
@@ -71,12 +82,15 @@ func (m *member) Deliver(e *relay.Event) bool {
 		m.replaced.Store(true)
 		return true
 	}
-	out, class := m.translate(e)
-	if out == nil {
-		return false
-	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if m.s == nil {
+		return m.hold(e)
+	}
+	out, class := m.translate(e)
+	if out == nil {
+		return e.Kind == relay.KindFailed // of an earlier connection
+	}
 	if !m.told {
 		if len(m.early) == maxEarly {
 			return false
@@ -88,10 +102,11 @@ func (m *member) Deliver(e *relay.Event) bool {
 }
 
 // translate makes an event what the client is told, nil when there is nothing.
+// mu is held.
 func (m *member) translate(e *relay.Event) (*protocol.ToPeer, door.Class) {
 	switch e.Kind {
 	case relay.KindJoined, relay.KindPresent:
-		if a := m.arrived(e.From, e.Payload, e.Kind == relay.KindPresent); a != nil {
+		if a := m.arrived(e.From, e.Payload, e.Ref, e.Kind == relay.KindPresent); a != nil {
 			return a, door.Reply
 		}
 	case relay.KindLeft, relay.KindLost:
@@ -108,10 +123,18 @@ func (m *member) translate(e *relay.Event) (*protocol.ToPeer, door.Class) {
 		return &protocol.ToPeer{Body: &protocol.ToPeer_Delivered{Delivered: &protocol.Delivered{
 			App: m.key.app[:], Session: m.key.session[:], From: []byte(e.From), Envelope: envelope,
 		}}}, class
+	case relay.KindPublish:
+		envelope := new(protocol.Envelope)
+		if proto.Unmarshal(e.Payload, envelope) != nil {
+			return nil, door.Reply
+		}
+		return &protocol.ToPeer{Body: &protocol.ToPeer_Broadcast{Broadcast: &protocol.Broadcast{
+			App: m.key.app[:], Session: m.key.session[:], Envelope: envelope,
+		}}}, door.Reply
 	case relay.KindFailed:
-		if len(e.Ref) == 4 {
-			m.s.d.refused.Add(1)
-			return refused(binary.BigEndian.Uint32(e.Ref), e.Code, "send: "+sentence(e.Code)), door.Reply
+		if ref, ok := m.s.refOf(e.Ref); ok {
+			m.d.refused.Add(1)
+			return refuseSend(e.Code).message(ref), door.Reply
 		}
 	}
 	return nil, door.Reply
@@ -120,13 +143,13 @@ func (m *member) translate(e *relay.Event) (*protocol.ToPeer, door.Class) {
 // arrived shows a member. Of a presence that came from another node only the
 // form is looked at: the peer that is shown it checks the signature, which is
 // too much work to be done here once for each of those who watch.
-func (m *member) arrived(id string, blob []byte, before bool) *protocol.ToPeer {
+func (m *member) arrived(id string, blob, node []byte, before bool) *protocol.ToPeer {
 	signed := new(protocol.SignedPresence)
 	if proto.Unmarshal(blob, signed) != nil || memberOf(signed) != id {
 		return nil
 	}
 	return &protocol.ToPeer{Body: &protocol.ToPeer_Arrived{Arrived: &protocol.Arrived{
-		App: m.key.app[:], Session: m.key.session[:], Presence: signed, Before: before,
+		App: m.key.app[:], Session: m.key.session[:], Presence: signed, Before: before, Node: bytes.Clone(node),
 	}}}
 }
 

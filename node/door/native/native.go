@@ -8,7 +8,9 @@
 package native
 
 import (
+	"context"
 	"crypto/rand"
+	"encoding/binary"
 	"net/http"
 	"slices"
 	"sync/atomic"
@@ -38,25 +40,45 @@ type Config struct {
 	IsOwn func(url, host string) bool
 	// Nodes are the records of this node and of others that a client may go to.
 	Nodes func() []*protocol.SignedRecord
+	// RelayData is how many bytes of relayed data a peer may send in a second,
+	// and twice as many at once; 0 is none.
+	RelayData int
 }
 
 // Door is the native door. Use New.
 type Door struct {
-	cfg                      Config
-	sessions, members        atomic.Int64
-	messages, refused, sends atomic.Uint64
+	cfg    Config
+	keeper *keeper
+
+	sessions, members                    atomic.Int64
+	messages, refused, sends, broadcasts atomic.Uint64
+	dataMessages, dataBytes, dataRefused atomic.Uint64
 }
 
 // New makes the door.
-func New(cfg Config) *Door { return &Door{cfg: cfg} }
+func New(cfg Config) *Door { return &Door{cfg: cfg, keeper: newKeeper()} }
+
+// Serve keeps the members whose sockets broke until ctx ends. Without it they
+// are lost at once.
+func (d *Door) Serve(ctx context.Context) error {
+	d.keeper.serve(ctx)
+	return nil
+}
 
 // Stats are the door's totals.
 type Stats struct {
-	Sessions int    `json:"sessions"` // sockets
-	Members  int    `json:"members"`
-	Messages uint64 `json:"messages"`
-	Sent     uint64 `json:"sent"`    // envelopes passed on
-	Refused  uint64 `json:"refused"` // requests, and envelopes that did not arrive
+	Sessions   int    `json:"sessions"` // sockets
+	Members    int    `json:"members"`
+	Kept       int    `json:"kept"` // members whose socket broke, and that may come back
+	Held       int    `json:"held"` // bytes of what has come for them
+	Messages   uint64 `json:"messages"`
+	Sent       uint64 `json:"sent"` // envelopes passed on
+	Broadcasts uint64 `json:"broadcasts"`
+	Refused    uint64 `json:"refused"` // requests, and envelopes that did not arrive
+	// Of what was sent, data between peers without a direct path.
+	DataMessages uint64 `json:"data_messages"`
+	DataBytes    uint64 `json:"data_bytes"`
+	DataRefused  uint64 `json:"data_refused"` // for being too much
 }
 
 // Name implements door.Door.
@@ -65,8 +87,9 @@ func (d *Door) Name() string { return Name }
 // Stats implements door.Door.
 func (d *Door) Stats() any {
 	return Stats{
-		Sessions: int(d.sessions.Load()), Members: int(d.members.Load()),
-		Messages: d.messages.Load(), Sent: d.sends.Load(), Refused: d.refused.Load(),
+		Sessions: int(d.sessions.Load()), Members: int(d.members.Load()), Kept: d.keeper.count(), Held: int(d.keeper.bytes.Load()),
+		Messages: d.messages.Load(), Sent: d.sends.Load(), Broadcasts: d.broadcasts.Load(), Refused: d.refused.Load(),
+		DataMessages: d.dataMessages.Load(), DataBytes: d.dataBytes.Load(), DataRefused: d.dataRefused.Load(),
 	}
 }
 
@@ -81,8 +104,10 @@ func (d *Door) serve(w http.ResponseWriter, q *http.Request) {
 	host := q.Host
 	d.cfg.Host.Upgrade(w, q, door.Socket{Binary: true, Subprotocol: subprotocol}, func(c *door.Conn) door.Session {
 		s := &session{d: d, c: c, host: host, members: make(map[key]*member)}
-		nonce := make([]byte, protocol.ChallengeNonce)
+		nonce, own := make([]byte, protocol.ChallengeNonce), make([]byte, 4)
 		rand.Read(nonce)
+		rand.Read(own)
+		s.nonce = binary.BigEndian.Uint32(own)
 		s.challenge = &protocol.Challenge{Version: protocol.Version, Node: d.cfg.Node[:], Nonce: nonce}
 		d.sessions.Add(1)
 		s.write(&protocol.ToPeer{Body: &protocol.ToPeer_Challenge{Challenge: s.challenge}}, door.Reply)
