@@ -14,6 +14,8 @@ export class Roster {
   readonly #most: number;
   readonly #known = new Map<string, Peer>(); // by member
   #members = 0;
+  #joined = 0; // how many there were, as the node said then
+  #listed = 0; // of those, have been shown; nodes that find each other later have more
   #epoch = 0; // how often a node was joined
   #doubt: ReturnType<typeof setTimeout> | undefined;
   #closed = false;
@@ -52,7 +54,8 @@ export class Roster {
       for (const peer of this.#known.values()) if (peer.shown) this.#meet(peer, peer.lower);
       return;
     }
-    this.#members = members;
+    this.#members = this.#joined = members;
+    this.#listed = 0;
     const epoch = ++this.#epoch;
     clearTimeout(this.#doubt);
     this.#doubt = setTimeout(() => {
@@ -63,7 +66,7 @@ export class Roster {
   /** A node shows a member; one that was there `before` makes the offer. */
   arrived(presence: Presence, before: boolean, node: Uint8Array): void {
     const peer = this.#remember(presence);
-    if (!before && !peer?.shown) this.#members++;
+    if (!(peer?.shown && peer.epoch === this.#epoch) && (!before || ++this.#listed > this.#joined)) this.#members++;
     if (!peer) return;
     peer.arrived(presence, node, this.#epoch);
     this.#meet(peer, !before || this.#epoch > 1);

@@ -1,0 +1,198 @@
+// How peers are connected: directly, over nodes while UDP does not pass, through each other while there is no node.
+
+import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
+import { after, before, test } from 'node:test';
+import { openBrowser } from './browser.mjs';
+import { MEET_WITHIN, newRoom, report } from './scenes.mjs';
+import { startNodes } from './servers.mjs';
+import { apart, within } from './wait.mjs';
+
+/** The browsers' address in this network namespace; nodes are on loopback. */
+const ADDRESS = '10.99.0.1';
+const RELAYED_WITHIN = 5 * 5_000;
+const UPGRADED_WITHIN = 5 * 20_000;
+const MENDED_WITHIN = 5 * 15_000;
+const MOVED_WITHIN = 5 * 6_000;
+
+const ip = (...args) => execFileSync('ip', args);
+
+let browser;
+
+before(async () => {
+  // Local addresses are looked up after the rules of udp().
+  ip('rule', 'add', 'pref', '100', 'lookup', 'local');
+  ip('rule', 'del', 'pref', '0');
+  browser = await openBrowser();
+});
+
+after(async () => {
+  await browser?.close();
+});
+
+/** Whether UDP passes between browsers. */
+function udp(passes) {
+  ip('rule', passes ? 'del' : 'add', 'pref', '50', 'ipproto', 'udp', 'to', ADDRESS, 'blackhole');
+}
+
+/** The machine is on another network. */
+function readdress(from, to) {
+  ip('addr', 'del', `${from}/24`, 'dev', 'v0');
+  ip('addr', 'add', `${to}/24`, 'dev', 'v0');
+  ip('route', 'add', 'default', 'via', '10.99.0.2');
+}
+
+async function withTabs(n, scene) {
+  const tabs = await Promise.all(Array.from({ length: n }, () => browser.open('ways')));
+  try {
+    await scene(...tabs);
+  } finally {
+    await Promise.all(tabs.map((tab) => tab.close()));
+  }
+}
+
+/** Waits until the state of a tab is as wanted. */
+async function until(ms, what, tab, wanted) {
+  let state;
+  const poll = async () => {
+    for (;;) {
+      state = await tab.call('state');
+      if (wanted(state)) return state;
+      await apart(0.05);
+    }
+  };
+  return within(ms, what, poll(), () => `${JSON.stringify(state)}; ${tab.detail()}`);
+}
+
+const connected = (n, path) => (state) => state.peers.filter((peer) => path === undefined || peer.path === path).length >= n;
+
+/** Each number once, and in order. */
+function assertCounted(numbers, atLeast) {
+  assert.deepEqual(numbers, numbers.map((_, i) => (numbers[0] ?? 0) + i));
+  assert.ok(numbers.length >= atLeast, `${numbers.length} of ${atLeast} came`);
+}
+
+test('UDP does not pass: over nodes; it passes again: directly, and no message is lost, doubled or out of order', (t) => withTabs(2, async (one, two) => {
+  const nodes = await startNodes({ nodes: 2 });
+  udp(false);
+  let dropped = true;
+  try {
+    const app = newRoom('ways');
+    const ids = [await one.call('join', { urls: [nodes.ws[0]], app, name: 'Ada' }), await two.call('join', { urls: [nodes.ws[1]], app, name: 'Bob' })];
+    let began = Date.now();
+    await Promise.all([one, two].map((tab) => until(RELAYED_WITHIN, 'it is relayed', tab, connected(1, 'nodes'))));
+    report(t, 'relayed', Date.now() - began);
+    assert.deepEqual(await one.call('calls', [1, 2]), [{ value: 3 }]);
+    await Promise.all([one.call('count', 20), two.call('count', 20)]);
+    await apart(2);
+    udp(true);
+    dropped = false;
+    began = Date.now();
+    await Promise.all([one, two].map((tab) => until(UPGRADED_WITHIN, 'it is direct', tab, connected(1, 'direct'))));
+    report(t, 'direct', Date.now() - began);
+    await apart(1);
+    await Promise.all([one.call('stop'), two.call('stop')]);
+    await apart(1);
+    const numbers = [await one.call('numbers', ids[1]), await two.call('numbers', ids[0])];
+    for (const list of numbers) {
+      assert.equal(list[0], 1);
+      assertCounted(list, 100);
+    }
+    for (const tab of [one, two]) {
+      const { events } = await tab.call('state');
+      assert.deepEqual(events.map(([event, , more]) => [event, more]), [['peer', undefined], ['path', 'direct']]);
+    }
+  } finally {
+    if (dropped) udp(true);
+    await nodes.close();
+  }
+}));
+
+test('noRelay: never over nodes', (t) => withTabs(2, async (one, two) => {
+  const nodes = await startNodes({ nodes: 1 });
+  udp(false);
+  try {
+    const app = newRoom('ways');
+    await one.call('join', { urls: nodes.ws, app });
+    await two.call('join', { urls: nodes.ws, app, noRelay: true });
+    await apart(8);
+    for (const tab of [one, two]) assert.deepEqual((await tab.call('state')).events, []);
+  } finally {
+    udp(true);
+    await nodes.close();
+  }
+}));
+
+test('all nodes are killed: two who have lost each other meet again through a third', (t) => withTabs(3, async (one, two, third) => {
+  const nodes = await startNodes({ nodes: 2, processes: true });
+  try {
+    const app = newRoom('ways');
+    const ids = [];
+    for (const [i, tab] of [one, two, third].entries()) ids.push(await tab.call('join', { urls: [nodes.ws[i % 2]], app }));
+    const linked = (state) => state.peers.length === 2 && state.peers.every((peer) => peer.links.length === 1);
+    await Promise.all([one, two, third].map((tab) => until(MEET_WITHIN, 'all are connected, and say so', tab, linked)));
+    nodes.kill(0);
+    nodes.kill(1);
+    await Promise.all([one, two, third].map((tab) => until(MOVED_WITHIN, 'it has no node', tab, (state) => state.node === undefined)));
+    const began = Date.now();
+    await one.call('cut', ids[1]);
+    const again = (state) => state.peers.length === 2 && state.events.some(([event]) => event === 'leave');
+    await until(MENDED_WITHIN, 'it is connected again', two, again);
+    report(t, 'connected again', Date.now() - began);
+    assert.equal((await two.call('state')).node, undefined);
+  } finally {
+    await nodes.close();
+  }
+}));
+
+test('a broadcast comes once to those who are connected, and once to the others', (t) => withTabs(4, async (...tabs) => {
+  const nodes = await startNodes({ nodes: 2 });
+  try {
+    const app = newRoom('ways');
+    const ids = [];
+    for (const [i, tab] of tabs.entries()) ids.push(await tab.call('join', { urls: [nodes.ws[i % 2]], app, maxPeers: 1 }));
+    await Promise.all(tabs.map((tab) => until(MEET_WITHIN, 'it knows of three', tab, (state) => state.members === 3)));
+    for (const [i, tab] of tabs.entries()) assert.equal(await tab.call('say', `from ${i}`), 'sent');
+    const came = ({ heard, broadcasts }) => [...heard, ...broadcasts].length >= 3;
+    const states = await Promise.all(tabs.map((tab) => until(MEET_WITHIN, 'it has heard from three', tab, came)));
+    await apart(1);
+    let beyond = 0;
+    for (const [i, tab] of tabs.entries()) {
+      const { heard, broadcasts } = await tab.call('state');
+      assert.deepEqual([...heard, ...broadcasts].sort(), ids.map((id, from) => [id, `from ${from}`]).filter((_, from) => from !== i).sort());
+      beyond += broadcasts.length;
+    }
+    assert.ok(beyond > 0, JSON.stringify(states));
+  } finally {
+    await nodes.close();
+  }
+}));
+
+test('the network goes and comes back with another address: an ICE restart, and channels live on', (t) => withTabs(2, async (one, two) => {
+  const nodes = await startNodes({ nodes: 1 });
+  try {
+    const app = newRoom('ways');
+    const ids = [await one.call('join', { urls: nodes.ws, app }), await two.call('join', { urls: nodes.ws, app })];
+    await Promise.all([one, two].map((tab) => until(MEET_WITHIN, 'it is connected', tab, connected(1, 'direct'))));
+    const before = await one.call('fragment', ids[1]);
+    await Promise.all([one.call('count', 50), two.call('count', 50)]);
+    const began = Date.now();
+    readdress(ADDRESS, '10.99.0.7');
+    const mended = async () => {
+      while ((await one.call('fragment', ids[1])) === before || (await one.call('connectionState', ids[1])) !== 'connected') await apart(0.1);
+    };
+    await within(MENDED_WITHIN, 'it is mended', mended(), () => one.detail());
+    report(t, 'mended', Date.now() - began);
+    // SCTP has doubled its patience all the while.
+    for (const tab of [one, two]) await until(2 * MENDED_WITHIN, 'messages come again', tab, (state) => state.heard.length > 200);
+    report(t, 'messages', Date.now() - began);
+    await Promise.all([one.call('stop'), two.call('stop')]);
+    await apart(1);
+    assertCounted(await one.call('numbers', ids[1]), 200);
+    assertCounted(await two.call('numbers', ids[0]), 200);
+    for (const tab of [one, two]) assert.deepEqual((await tab.call('state')).events.map(([event]) => event), ['peer']);
+  } finally {
+    readdress('10.99.0.7', ADDRESS);
+    await nodes.close();
+  }
+}));
