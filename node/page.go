@@ -8,7 +8,6 @@ import (
 	"io/fs"
 	"net/http"
 	"path"
-	"strings"
 	"time"
 
 	"github.com/peerservers/peerserver/peer/browser"
@@ -87,27 +86,13 @@ func (p *page) serve(w http.ResponseWriter, q *http.Request, name string) {
 	h.Set("Content-Type", f.kind)
 	h.Set("Etag", f.etag)
 	h.Set("Cache-Control", "no-cache") // asked for again each time, and mostly not sent again
-	h.Set("Content-Security-Policy", policy(q.Host))
+	h.Set("Content-Security-Policy", policy)
 	h.Set("Referrer-Policy", "no-referrer")
 	h.Set("X-Frame-Options", "DENY")
 	http.ServeContent(w, q, name, time.Time{}, bytes.NewReader(f.body))
 }
 
-// repeatable says whether a Host is only a name or an address with a port, and
-// so may stand in a header of ours.
-func repeatable(host string) bool {
-	return host != "" && len(host) <= 255 && strings.IndexFunc(host, func(c rune) bool {
-		return !('a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || strings.ContainsRune(".:[]_-", c))
-	}) < 0
-}
-
-// policy lets the page load and reach nothing but its own node. That 'self'
-// means WebSockets too is newer than some browsers.
-func policy(host string) string {
-	sockets := ""
-	if repeatable(host) {
-		sockets = " ws://" + host + " wss://" + host
-	}
-	return "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'" + sockets +
-		"; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'"
-}
+// policy lets the page load nothing but what its own node serves. It may open
+// a WebSocket to any node: the room moves on when this one is gone.
+const policy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self' ws: wss:" +
+	"; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'"

@@ -91,17 +91,11 @@ func TestPageIsWhole(t *testing.T) {
 
 func TestPagePolicy(t *testing.T) {
 	n := startNode(t, node.Config{})
-	for host, sockets := range map[string]string{
-		"node.example":           "connect-src 'self' ws://node.example wss://node.example;",
-		"[2001:db8::1]:8787":     "connect-src 'self' ws://[2001:db8::1]:8787 wss://[2001:db8::1]:8787;",
-		"a.example;script-src":   "connect-src 'self';",
-		strings.Repeat("a", 300): "connect-src 'self';",
-		"node.example%20x":       "connect-src 'self';",
-	} {
-		answer, _ := see(t, n, "/", "Host", host)
-		policy := answer.Header.Get("Content-Security-Policy")
-		if !strings.HasPrefix(policy, "default-src 'none'; script-src 'self'; style-src 'self';") || !strings.Contains(policy, sockets) || strings.Contains(policy, "unsafe") {
-			t.Errorf("%s: %s", host, policy)
+	answer, _ := see(t, n, "/")
+	policy := answer.Header.Get("Content-Security-Policy")
+	for _, want := range []string{"default-src 'none'; script-src 'self'; style-src 'self';", "frame-ancestors 'none'"} {
+		if !strings.Contains(policy, want) || strings.Contains(policy, "unsafe") {
+			t.Errorf("the policy is %s", policy)
 		}
 	}
 }

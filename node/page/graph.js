@@ -1,9 +1,9 @@
-// The picture of a room: oneself in the middle, a line to everybody else. It says nothing that the list beside it does not,
-// so it is hidden from screen readers.
+// The picture of a room: everybody on a circle, oneself at its foot, and a line between any two who are connected, drawn by the way that
+// their words go. It says nothing that the list beside it does not, so it is hidden from screen readers.
 
 const SVG = 'http://www.w3.org/2000/svg';
-const SIZE = 220;
-const RING = 80;
+const SIZE = 240;
+const RING = 92;
 const PULSE = 700;
 
 const hues = new Map(); // by id
@@ -31,11 +31,15 @@ function make(name, attributes, parent) {
   return e;
 }
 
+/** Of a line: the same from both ends. */
+const between = (a, b) => (a < b ? `${a} ${b}` : `${b} ${a}`);
+
 export class Graph {
   #lines;
   #dots;
-  #me;
-  #shown = new Map(); // by id: {line, dot, label}
+  #tie = new Map(); // by both ids: the line
+  #dot = new Map(); // by id: the circle and its label
+  #me = '';
 
   constructor(svg) {
     svg.setAttribute('viewBox', `0 0 ${SIZE} ${SIZE}`);
@@ -43,52 +47,68 @@ export class Graph {
     make('circle', { class: 'ring', cx: SIZE / 2, cy: SIZE / 2, r: RING }, svg);
     this.#lines = make('g', {}, svg);
     this.#dots = make('g', {}, svg);
-    this.#me = this.#dot('me');
-    this.#place(this.#me, 0, 0);
   }
 
+  /** Shows oneself and everybody else: {id, name, path, links: {id, path}[]}. */
   show(me, people) {
-    this.#label(this.#me, me);
-    for (const [id, { line, dot }] of this.#shown) {
-      if (people.some((p) => p.id === id)) continue;
-      line.remove();
-      dot.remove();
-      this.#shown.delete(id);
+    this.#me = me.id;
+    const all = [me, ...people];
+    const places = new Map(all.map(({ id }, i) => [id, this.#place(i, all.length)]));
+    const ways = new Map(people.map((p) => [between(me.id, p.id), p.path]));
+    for (const p of people) {
+      for (const link of p.links) {
+        if (places.has(link.id) && !ways.has(between(p.id, link.id))) ways.set(between(p.id, link.id), link.path);
+      }
     }
-    people.forEach((p, i) => {
-      if (!this.#shown.has(p.id)) this.#shown.set(p.id, { line: make('line', { class: 'tie' }, this.#lines), dot: this.#dot('') });
-      const { line, dot } = this.#shown.get(p.id);
-      const angle = -Math.PI / 2 + (2 * Math.PI * i) / people.length;
-      const [x, y] = [RING * Math.cos(angle), RING * Math.sin(angle)];
-      this.#label(dot, p);
-      this.#place(dot, x, y);
-      for (const [k, v] of Object.entries({ x1: SIZE / 2, y1: SIZE / 2, x2: SIZE / 2 + x, y2: SIZE / 2 + y })) line.setAttribute(k, v);
-      line.classList.toggle('open', p.state === 'open');
-      dot.classList.toggle('open', p.state === 'open');
-    });
+    const gone = (shown, stays) => {
+      for (const [id, e] of shown) {
+        if (stays.has(id)) continue;
+        e.remove();
+        shown.delete(id);
+      }
+    };
+    gone(this.#tie, ways);
+    gone(this.#dot, places);
+    for (const [ends, path] of ways) this.#draw(ends, path, places);
+    for (const person of all) this.#person(person, places.get(person.id), all.length);
   }
 
   /** A message passed between oneself and a person. */
   pulse(id) {
-    const line = this.#shown.get(id)?.line;
+    const line = this.#tie.get(between(this.#me, id));
     if (!line) return;
     line.classList.add('busy');
     setTimeout(() => line.classList.remove('busy'), PULSE);
   }
 
-  #dot(kind) {
-    const g = make('g', { class: `dot ${kind}` }, this.#dots);
-    make('circle', { r: kind === 'me' ? 23 : 19 }, g);
-    make('text', { 'text-anchor': 'middle', dy: '0.35em' }, g);
-    return g;
+  #place(i, n) {
+    const angle = Math.PI / 2 + (2 * Math.PI * i) / n;
+    const r = n === 1 ? 0 : RING;
+    return [SIZE / 2 + r * Math.cos(angle), SIZE / 2 + r * Math.sin(angle)];
   }
 
-  #label(dot, { id, name }) {
-    dot.style.setProperty('--hue', hueOf(id));
-    dot.lastElementChild.textContent = initials(name);
+  #draw(ends, path, places) {
+    if (!this.#tie.has(ends)) this.#tie.set(ends, make('line', {}, this.#lines));
+    const line = this.#tie.get(ends);
+    const [a, b] = ends.split(' ');
+    const [[x1, y1], [x2, y2]] = [places.get(a), places.get(b)];
+    for (const [k, v] of Object.entries({ x1, y1, x2, y2 })) line.setAttribute(k, v);
+    const busy = line.classList.contains('busy') ? ' busy' : '';
+    line.setAttribute('class', `tie ${path}${a === this.#me || b === this.#me ? ' own' : ''}${busy}`);
   }
 
-  #place(dot, x, y) {
-    dot.setAttribute('transform', `translate(${SIZE / 2 + x} ${SIZE / 2 + y})`);
+  #person({ id, name }, [x, y], n) {
+    if (!this.#dot.has(id)) {
+      const g = make('g', { class: id === this.#me ? 'dot me' : 'dot' }, this.#dots);
+      make('circle', {}, g);
+      make('text', { 'text-anchor': 'middle', dy: '0.35em' }, g);
+      this.#dot.set(id, g);
+    }
+    const g = this.#dot.get(id);
+    const size = Math.max(8, Math.min(20, 200 / n));
+    g.setAttribute('transform', `translate(${x} ${y})`);
+    g.style.setProperty('--hue', hueOf(id));
+    g.firstElementChild.setAttribute('r', id === this.#me ? size + 3 : size);
+    g.lastElementChild.textContent = size < 12 ? '' : initials(name);
   }
 }

@@ -1,18 +1,15 @@
-// The room to try: a form to enter it, then who is here and what is said.
+// The room to try: a form to enter it, then who is here, what is said, and which files are given.
 
+import { offeredCard, ownCard } from './cards.js';
 import { Graph, hueOf, initials } from './graph.js';
-import { MAX_NAME, MAX_PEOPLE, Mesh, clean } from './mesh.js';
+import { MAX_NAME, MAX_TEXT, Meeting, clean } from './meeting.js';
 import { nodeURL } from './use.js';
+import { element, list, newName, newRoom, say } from './words.js';
 
 const MAX_ROOM = 64;
 const MAX_SHOWN = 200; // messages
 
-const ADJECTIVES = ['amber', 'brave', 'calm', 'clever', 'early', 'gentle', 'golden', 'lucky', 'merry', 'misty', 'quiet', 'silver', 'sunny', 'swift', 'tidy', 'wise'];
-const ANIMALS = ['badger', 'crane', 'dolphin', 'falcon', 'fox', 'hare', 'heron', 'lynx', 'marten', 'otter', 'owl', 'panda', 'robin', 'seal', 'swan', 'wren'];
-const PLACES = ['bay', 'bridge', 'cabin', 'cove', 'field', 'forest', 'garden', 'harbour', 'hill', 'island', 'lake', 'meadow', 'orchard', 'pier', 'river', 'valley'];
-
-const pick = (list) => list[Math.floor(Math.random() * list.length)];
-const capital = (word) => word[0].toUpperCase() + word.slice(1);
+const WAYS = { direct: 'direct', turn: 'through a TURN server', nodes: 'over nodes' };
 
 /** The room that a link names. */
 function roomOf(hash) {
@@ -25,41 +22,38 @@ function roomOf(hash) {
 
 export class Room {
   #e; // elements by id
-  #mesh;
-  #me;
+  #meeting;
   #graph;
-  #state = 'connecting';
-  #others = 0;
-  #unreachable = false;
+  #node; // its id
+  #at; // URL of the node in use, undefined while there is none
 
   constructor(root) {
     this.#e = Object.fromEntries([...root.querySelectorAll('[id]')].map((e) => [e.id, e]));
     const e = this.#e;
-    e.name.value = `${capital(pick(ADJECTIVES))} ${capital(pick(ANIMALS))}`;
-    e.room.value = `${pick(ADJECTIVES)}-${pick(PLACES)}-${Math.floor(10 + 90 * Math.random())}`;
+    e.name.value = newName();
+    e.room.value = newRoom();
     this.#invited();
     if (!('RTCPeerConnection' in globalThis)) {
       this.#notice('This browser has no WebRTC, or it is switched off; the room needs it.');
       e.enter.disabled = true;
     }
-    e.join.addEventListener('submit', (event) => {
+    const does = (form, what) => form.addEventListener('submit', (event) => {
       event.preventDefault();
-      this.#join();
+      what();
     });
-    e.talk.addEventListener('submit', (event) => {
-      event.preventDefault();
-      this.#say();
-    });
+    does(e.join, () => this.#join());
+    does(e.talk, () => this.#say());
     e.leave.addEventListener('click', () => this.#leave());
     e.share.addEventListener('click', () => navigator.share({ title: 'A room on peerserver', url: e.link.value }).catch(() => {}));
     e.share.hidden = !navigator.share;
+    this.#takesFiles();
     addEventListener('hashchange', () => this.#invited());
     addEventListener('pagehide', () => this.#leave());
   }
 
   #invited() {
     const room = roomOf(location.hash);
-    if (!room || this.#mesh) return;
+    if (!room || this.#meeting) return;
     this.#e.room.value = room;
     this.#notice(`You are invited to the room “${room}”.`);
     this.#e.try.scrollIntoView({ block: 'start' });
@@ -74,18 +68,20 @@ export class Room {
     const e = this.#e;
     const room = clean(e.room.value, MAX_ROOM);
     const name = clean(e.name.value, MAX_NAME);
-    if (!room || !name || this.#mesh) return;
+    if (!room || !name || this.#meeting || e.enter.disabled) return;
     e.enter.disabled = true;
     try {
-      this.#mesh = await Mesh.join({ url: nodeURL(), room, name, iceServers: await iceServers(), on: this.#events() });
-    } catch {
-      this.#notice('The room cannot be opened in this browser.');
-      e.enter.disabled = false;
+      const { node, iceServers } = await aboutNode();
+      this.#node = node;
+      this.#graph = new Graph(e.graph);
+      this.#meeting = await Meeting.join({ url: nodeURL(), room, name, iceServers, on: this.#events() });
+    } catch (err) {
+      this.#notice(`The room cannot be entered: ${err.message}`);
       return;
+    } finally {
+      e.enter.disabled = false;
     }
-    e.enter.disabled = false;
-    this.#me = { id: this.#mesh.id, name };
-    this.#graph = new Graph(e.graph);
+    this.#at = nodeURL();
     history.replaceState(null, '', `#${new URLSearchParams({ room })}`);
     e.link.value = location.href;
     e.title.textContent = room;
@@ -97,11 +93,9 @@ export class Room {
   }
 
   #leave() {
-    if (!this.#mesh) return;
-    this.#mesh.leave();
-    this.#mesh = undefined;
-    this.#others = 0;
-    this.#unreachable = false;
+    if (!this.#meeting) return;
+    this.#meeting.leave();
+    this.#meeting = undefined;
     this.#show(false);
     this.#e.enter.focus({ preventScroll: true });
   }
@@ -114,59 +108,87 @@ export class Room {
   #events() {
     return {
       people: () => this.#people(),
-      came: ({ name }) => this.#event(`${name} is here, connected directly to you`),
-      left: ({ name }) => this.#event(`${name} left`),
-      said: ({ person, text }) => {
+      came: ({ name }) => this.#event(`${name} is here`),
+      left: ({ name }, lost) => this.#event(lost ? `the connection to ${name} is lost` : `${name} left`),
+      said: (person, text) => {
         this.#graph.pulse(person.id);
-        this.#message(person, text);
+        this.#message(person, element('p', 'text', text));
       },
-      node: (state) => {
-        this.#state = state;
-        this.#people();
+      offered: (person, download) => {
+        this.#graph.pulse(person.id);
+        this.#message(person, offeredCard(download));
       },
-      others: (n) => {
-        this.#others = n;
-        this.#people();
-      },
-      unreachable: () => {
-        this.#unreachable = true;
+      node: (url) => {
+        this.#at = url;
         this.#people();
       },
     };
   }
 
   #say() {
-    const text = clean(this.#e.text.value, this.#e.text.maxLength);
+    const text = clean(this.#e.text.value, MAX_TEXT);
     if (!text) return;
-    const to = this.#mesh.say(text);
+    const to = this.#meeting.say(text);
     for (const { id } of to) this.#graph.pulse(id);
-    this.#message(this.#me, text, to.length ? `directly to ${list(to.map((p) => p.name || '…'))}` : 'nobody is here to hear it');
+    this.#message(this.#meeting.me, element('p', 'text', text), to.length ? `to ${list(to.map((p) => p.name))}` : 'nobody is here to hear it');
     this.#e.text.value = '';
+  }
+
+  #takesFiles() {
+    const { files, give, chat } = this.#e;
+    const share = (chosen) => {
+      for (const file of chosen) this.#message(this.#meeting.me, ownCard(this.#meeting.share(file)));
+    };
+    give.addEventListener('click', () => files.click());
+    files.addEventListener('change', () => {
+      share(files.files);
+      files.value = '';
+    });
+    let over = 0; // enter and leave come for each element within
+    const shows = (by) => {
+      over = Math.max(0, over + by);
+      chat.classList.toggle('drop', over > 0);
+    };
+    chat.addEventListener('dragenter', () => shows(1));
+    chat.addEventListener('dragleave', () => shows(-1));
+    chat.addEventListener('dragover', (event) => event.preventDefault());
+    chat.addEventListener('drop', (event) => {
+      event.preventDefault();
+      shows(-over);
+      share(event.dataTransfer.files);
+    });
   }
 
   // What is known of the room, in words.
   #people() {
-    if (!this.#mesh) return;
-    const people = this.#mesh.people().filter((p) => p.state === 'connecting' || p.name);
-    const open = people.filter((p) => p.state === 'open');
+    if (!this.#meeting) return;
+    const { me } = this.#meeting;
+    const people = this.#meeting.people();
     const e = this.#e;
-    this.#graph.show(this.#me, people);
-    update(e.who, [{ ...this.#me, note: 'you' }, ...people.map((p) => ({ ...p, note: noteOf(p) }))]);
-    say(e.count, open.length ? `${open.length + 1} people, connected directly` : 'Only you so far');
-    say(e.hint, this.#hint(open.length));
+    this.#graph.show(me, people);
+    update(e.who, [{ ...me, note: `you · ${this.#where()}` }, ...people.map((p) => ({ ...p, note: this.#noteOf(p) }))]);
+    say(e.count, people.length ? `${people.length + 1} people` : 'Only you so far');
+    say(e.hint, this.#hint(people.length));
     e.hint.hidden = !e.hint.textContent;
   }
 
+  #where() {
+    if (this.#at === nodeURL()) return 'this node';
+    return this.#at ? new URL(this.#at).host : 'no node';
+  }
+
+  #noteOf({ path, rtt, node, lost }) {
+    const took = rtt === undefined ? '' : `, ${rtt < 1 ? '< 1' : Math.round(rtt)} ms`;
+    const where = lost || !node ? 'node lost' : node === this.#node ? 'this node' : `node ${node.slice(0, 6)}`;
+    return `${WAYS[path] ?? path}${took} · ${where}`;
+  }
+
   #hint(open) {
-    if (this.#state !== 'open') {
+    if (!this.#at) {
       const going = open ? ' Those who are here stay connected: what you say does not go through the node.' : '';
-      return `${this.#state === 'waiting' ? 'The node does not answer; trying again.' : 'Reaching the node …'}${going}`;
+      return `The node does not answer; trying again, and others.${going}`;
     }
-    if (open === 0 && this.#others >= MAX_PEOPLE) return `${this.#others} others are in this room; it holds ${MAX_PEOPLE}. Try another name.`;
-    if (open < this.#others && this.#unreachable) {
-      return 'Somebody is here, but your networks let no direct connection through. Elsewhere a TURN server would help.';
-    }
-    if (open < this.#others) return 'Somebody is here; connecting …';
+    if (open < this.#meeting.others) return 'Somebody is here; connecting …';
     if (open === 0) return 'Open the link below in another window or send it to somebody, or enter the same room on any other node.';
     return '';
   }
@@ -175,13 +197,14 @@ export class Room {
     this.#add(element('p', 'event', text));
   }
 
-  #message(person, text, note) {
-    const item = element('div', person === this.#me ? 'message mine' : 'message');
+  #message(person, what, note) {
+    const mine = person.id === this.#meeting.me.id;
+    const item = element('div', mine ? 'message mine' : 'message');
     item.style.setProperty('--hue', hueOf(person.id));
     const face = element('span', 'face', initials(person.name));
     face.ariaHidden = 'true';
     const body = element('div', 'body');
-    body.append(element('b', 'name', person === this.#me ? 'You' : person.name), element('p', 'text', text));
+    body.append(element('b', 'name', mine ? 'You' : person.name), what);
     if (note) body.append(element('small', 'note', note));
     item.append(face, body);
     this.#add(item);
@@ -194,18 +217,6 @@ export class Room {
     while (log.children.length > MAX_SHOWN) log.firstElementChild.remove();
     if (atEnd) log.scrollTop = log.scrollHeight;
   }
-}
-
-function element(tag, className, text = '') {
-  const e = document.createElement(tag);
-  e.className = className;
-  e.textContent = text;
-  return e;
-}
-
-// Only what changed, so that a screen reader does not hear the rest again.
-function say(e, text) {
-  if (e.textContent !== text) e.textContent = text;
 }
 
 function update(ul, people) {
@@ -222,31 +233,20 @@ function update(ul, people) {
     }
     if (ul.children[i] !== li) ul.insertBefore(li, ul.children[i] ?? null);
     li.style.setProperty('--hue', hueOf(p.id));
-    li.classList.toggle('waiting', p.state === 'connecting');
     say(li.children[0], initials(p.name));
-    say(li.children[1], p.name || 'somebody');
+    say(li.children[1], p.name);
     say(li.children[2], p.note);
   });
   for (const li of items.values()) li.remove();
 }
 
-function noteOf({ state, rtt, path }) {
-  if (state !== 'open') return 'connecting …';
-  const way = path === 'relay' ? 'through a relay' : 'direct';
-  return rtt === undefined ? way : `${way}, ${rtt < 1 ? '< 1' : Math.round(rtt)} ms`;
-}
-
-function list(names) {
-  return new Intl.ListFormat('en').format(names);
-}
-
-// What the node offers for connections that need help: nothing, or its STUN port.
-async function iceServers() {
+// Which node this is, and what it offers for connections that need help: nothing, or its STUN port.
+async function aboutNode() {
   try {
     const answer = await fetch('.well-known/peerserver', { signal: AbortSignal.timeout(3000) });
-    const port = Number((await answer.json()).stun_port);
-    return port > 0 && port < 65_536 ? [{ urls: `stun:${location.hostname}:${port}` }] : [];
+    const { node, stun_port: port } = await answer.json();
+    return { node, iceServers: port > 0 && port < 65_536 ? [{ urls: `stun:${location.hostname}:${port}` }] : [] };
   } catch {
-    return [];
+    return { node: undefined, iceServers: [] };
   }
 }

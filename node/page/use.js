@@ -14,6 +14,7 @@ export function showUse(root) {
     if (e instanceof HTMLInputElement) e.value = nodeURL();
     else e.textContent = nodeURL();
   }
+  for (const e of root.querySelectorAll('[data-origin]')) e.textContent = nodeURL().replace(/^ws/, 'http');
   root.querySelector('#insecure').hidden = location.protocol === 'https:';
   tabs(root.querySelector('[role=tablist]'));
 }

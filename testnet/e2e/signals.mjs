@@ -3,6 +3,7 @@
 import { EventEmitter, once } from 'node:events';
 
 const TIMELINE = 60;
+const MOST_FRAMES = 1000;
 
 export class Signals extends EventEmitter {
   #begun = Date.now();
@@ -16,13 +17,15 @@ export class Signals extends EventEmitter {
   answersIn = 0;
   failures = [];
   closes = 0;
+  /** Frames of a socket that does not speak a tracker's JSON: what came and what was sent. */
+  binary = [];
   /** The interval of the newest reply, in seconds. */
   interval = undefined;
 
   watch(socket) {
     this.sockets += 1;
-    socket.on('framesent', (frame) => this.#sent(parse(frame.payload)));
-    socket.on('framereceived', (frame) => this.#received(parse(frame.payload)));
+    socket.on('framesent', (frame) => this.#sent(this.#parse(frame.payload)));
+    socket.on('framereceived', (frame) => this.#received(this.#parse(frame.payload)));
     socket.on('close', () => {
       this.closes += 1;
       this.emit('close');
@@ -41,7 +44,7 @@ export class Signals extends EventEmitter {
 
   summary() {
     const failed = this.failures.length ? `, failures: ${this.failures.join(' | ')}` : '';
-    return `${this.sockets} sockets (${this.closes} closed), ${this.announces} announces with ${this.offersSent} offers, ${this.replies} replies, ` +
+    return `${this.sockets} sockets (${this.closes} closed), ${this.binary.length} binary frames, ${this.announces} announces with ${this.offersSent} offers, ${this.replies} replies, ` +
       `${this.offersIn} offers in, ${this.answersSent} answers out, ${this.answersIn} answers in, interval ${this.interval} s${failed}; ` +
       this.#timeline.join(', ');
   }
@@ -76,12 +79,16 @@ export class Signals extends EventEmitter {
       this.emit('reply');
     }
   }
-}
 
-function parse(payload) {
-  try {
-    return JSON.parse(payload) ?? {};
-  } catch {
-    return typeof payload === 'string' ? { 'failure reason': 'a frame that is not JSON' } : {};
+  #parse(payload) {
+    if (typeof payload !== 'string') {
+      if (this.binary.length < MOST_FRAMES) this.binary.push(payload);
+      return {};
+    }
+    try {
+      return JSON.parse(payload) ?? {};
+    } catch {
+      return { 'failure reason': 'a frame that is not JSON' };
+    }
   }
 }

@@ -30,11 +30,28 @@ export async function openVisitors() {
     /** A visitor with a browser profile of their own, on the page at `url`. */
     visit: async (url) => {
       const context = await browser.newContext();
+      await context.addInitScript(keepConnections);
       const visitor = new Visitor(context, await context.newPage());
       await within(LOADED_WITHIN, `${url} loads`, visitor.page.goto(url));
       return visitor;
     },
     close: () => browser.close(),
+  };
+}
+
+/** Runs in the page, before its scripts: cutConnections ends all direct connections as a broken network would. */
+function keepConnections() {
+  const all = new Set();
+  const Usual = globalThis.RTCPeerConnection;
+  globalThis.RTCPeerConnection = class extends Usual {
+    constructor(...args) {
+      super(...args);
+      all.add(this);
+    }
+  };
+  globalThis.cutConnections = () => {
+    for (const pc of all) pc.close();
+    all.clear();
   };
 }
 
@@ -79,7 +96,7 @@ class Visitor {
   async sees(ms, ...names) {
     const wanted = [...names].sort();
     await this.#until(ms, `${this.name} sees ${wanted.join(' and ') || 'nobody'}`, async () => {
-      const people = (await this.people()).filter((p) => p.note !== 'you');
+      const people = (await this.people()).filter((p) => !p.note.startsWith('you'));
       return people.every((p) => p.note.startsWith('direct')) && isDeepStrictEqual(people.map((p) => p.name).sort(), wanted);
     });
   }
@@ -98,7 +115,7 @@ class Visitor {
 
   /** All messages, as "name: text". */
   async heard() {
-    return this.page.$$eval('[role=log] .message', (all) => all.map((m) => `${m.querySelector('.name').textContent}: ${m.querySelector('.text').textContent}`));
+    return this.page.$$eval('[role=log] .message', (all) => all.map((m) => `${m.querySelector('.name').textContent}: ${m.querySelector('.text')?.textContent}`));
   }
 
   text(selector) {
