@@ -40,8 +40,8 @@ func engine(send func(context.Context, *protocol.Control) error) side {
 	return side{newCalls(p, cmds, send), cmds}
 }
 
-// linked are two sides of one connection, which ends with the test or with cut.
-func linked(t *testing.T) (one, two side, cut func()) {
+// inMemory are two sides of one connection, which ends with the test or with cut.
+func inMemory(t *testing.T) (one, two side, cut func()) {
 	done := make(chan struct{})
 	var readers sync.WaitGroup
 	wire := func() (chan []byte, func(context.Context, *protocol.Control) error) {
@@ -105,7 +105,7 @@ func codeOf(err error) string {
 
 // TestValuesThereAndBack: what is given arrives as the same, of every size.
 func TestValuesThereAndBack(t *testing.T) {
-	one, _, _ := linked(t)
+	one, _, _ := inMemory(t)
 	for _, c := range []struct {
 		name string
 		args any
@@ -146,7 +146,7 @@ func TestValuesThereAndBack(t *testing.T) {
 
 // TestErrorsOfHandlers: what a handler does, and what its caller is told.
 func TestErrorsOfHandlers(t *testing.T) {
-	one, two, _ := linked(t)
+	one, two, _ := inMemory(t)
 	for path, h := range map[string]Handler{
 		"plain": func(context.Context, *Request) (any, error) { return 1, errors.New("no \xff ink") },
 		"long":  func(context.Context, *Request) (any, error) { return nil, errors.New(strings.Repeat("é", 1000)) },
@@ -197,7 +197,7 @@ func (angry) MarshalJSON() ([]byte, error) { panic("secret") }
 
 // TestCommandsOfARoom: they come and go, and those of every room stay.
 func TestCommandsOfARoom(t *testing.T) {
-	one, two, _ := linked(t)
+	one, two, _ := inMemory(t)
 	nothing := func(context.Context, *Request) (any, error) { return nil, nil }
 	remove, err := two.cmds.handle(map[string]Handler{"files.get": nothing, "files.put": nothing})
 	if err != nil {
@@ -236,7 +236,7 @@ func TestCommandsOfARoom(t *testing.T) {
 
 // TestCallIsCancelled: the handler sees that its caller has given up.
 func TestCallIsCancelled(t *testing.T) {
-	one, two, _ := linked(t)
+	one, two, _ := inMemory(t)
 	runs, ended := make(chan struct{}), make(chan error, 1)
 	two.handle(t, "wait", func(ctx context.Context, _ *Request) (any, error) {
 		close(runs)
@@ -264,7 +264,7 @@ func (s side) idle() bool {
 // TestCallTimesOut: after 30 s, or with its context.
 func TestCallTimesOut(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		one, two, cut := linked(t)
+		one, two, cut := inMemory(t)
 		two.handle(t, "wait", func(ctx context.Context, _ *Request) (any, error) { <-ctx.Done(); return nil, nil })
 		began := time.Now()
 		if _, err := one.call(t.Context(), "wait", nil, nil); !errors.Is(err, context.DeadlineExceeded) || time.Since(began) != callWithin {
@@ -288,7 +288,7 @@ func TestCallTimesOut(t *testing.T) {
 
 // TestCallsEndWithTheConnection: calls fail at once, handlers are cancelled and waited for.
 func TestCallsEndWithTheConnection(t *testing.T) {
-	one, two, cut := linked(t)
+	one, two, cut := inMemory(t)
 	runs := make(chan struct{}, 2)
 	var over atomic.Int32
 	two.handle(t, "wait", func(ctx context.Context, _ *Request) (any, error) {
@@ -323,7 +323,7 @@ func TestCallsEndWithTheConnection(t *testing.T) {
 
 // TestProgress is told in order, and before the answer.
 func TestProgress(t *testing.T) {
-	one, two, _ := linked(t)
+	one, two, _ := inMemory(t)
 	two.handle(t, "print", func(_ context.Context, q *Request) (any, error) {
 		for i := range 5 {
 			if err := q.Progress(i); err != nil {
@@ -345,7 +345,7 @@ func TestProgress(t *testing.T) {
 // TestStream: values come in order, the last too if there is one; to stop early
 // tells the handler.
 func TestStream(t *testing.T) {
-	one, two, _ := linked(t)
+	one, two, _ := inMemory(t)
 	stopped := make(chan error, 1)
 	two.handle(t, "count", func(_ context.Context, q *Request) (any, error) {
 		var n int
@@ -395,7 +395,7 @@ func TestStream(t *testing.T) {
 // TestStreamWaitsForItsConsumer: of 10,000 values never more than the window
 // wait at either side.
 func TestStreamWaitsForItsConsumer(t *testing.T) {
-	one, two, _ := linked(t)
+	one, two, _ := inMemory(t)
 	const n = 10_000
 	var sent, taken, most atomic.Int64
 	two.handle(t, "count", func(_ context.Context, q *Request) (any, error) {
@@ -426,7 +426,7 @@ func TestStreamWaitsForItsConsumer(t *testing.T) {
 // TestManyCallsAtOnce: all have their own answers; those over the bounds are
 // told so, on either side.
 func TestManyCallsAtOnce(t *testing.T) {
-	one, two, _ := linked(t)
+	one, two, _ := inMemory(t)
 	release := make(chan struct{})
 	var running, most atomic.Int64
 	two.handle(t, "wait", func(ctx context.Context, q *Request) (any, error) {
