@@ -35,6 +35,9 @@ func (m *member) signal(kind protocol.EnvelopeBody_Kind, plain []byte) uint64 {
 	if m.isDirect() { // it takes this too, if the connection works
 		m.peer.say(&protocol.Control{Body: &protocol.Control_Passed{Passed: e}})
 	}
+	if m.r.overLAN(m.id, e) && m.tries <= 1 { // a stream may be dead without anybody knowing
+		return sequence
+	}
 	if u := (&unsure{e: e}); len(m.unsure) >= maxUnsure || proto.Size(e) > maxForward || !m.forward(u) {
 		m.r.toNode(m.id, e)
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net"
+	"net/netip"
 	"net/url"
 	"slices"
 	"strings"
@@ -25,15 +26,18 @@ const (
 
 // homes are the nodes that may be joined on, the best first.
 type homes struct {
-	insecure bool // a ws:// URL was given: those of other nodes will do too
+	insecure bool          // a ws:// URL was given: those of other nodes will do too
+	fresh    chan struct{} // a node was heard on the LAN
 
 	mu    sync.Mutex
 	urls  []string
 	nodes map[string]protocol.NodeID // whose record named the URL
 }
 
-func newHomes(given []string) (*homes, error) {
-	h := &homes{nodes: make(map[string]protocol.NodeID)}
+// newHomes are those of the options, of which there may be none when others will
+// be heard on the LAN.
+func newHomes(given []string, onLAN bool) (*homes, error) {
+	h := &homes{nodes: make(map[string]protocol.NodeID), fresh: make(chan struct{}, 1)}
 	for _, s := range given {
 		s = strings.TrimSuffix(s, "/")
 		u, err := url.Parse(s)
@@ -45,7 +49,7 @@ func newHomes(given []string) (*homes, error) {
 			h.urls = append(h.urls, s)
 		}
 	}
-	if len(h.urls) == 0 || len(h.urls) > maxHomes {
+	if (len(h.urls) == 0 && !onLAN) || len(h.urls) > maxHomes {
 		return nil, fmt.Errorf("peer: 1 to %d nodes are needed", maxHomes)
 	}
 	return h, nil
@@ -88,6 +92,31 @@ func (h *homes) learn(records []*protocol.SignedRecord) {
 	}
 }
 
+// near adds a node that was heard on the LAN: its URLs at the address that it was
+// heard from, with or without TLS.
+func (h *homes) near(rec *protocol.Record, from netip.Addr) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, s := range rec.URLs {
+		u, err := protocol.ParseLinkURL(s)
+		if err != nil || u.Host != from.WithZone("").String() {
+			continue
+		}
+		known := slices.Contains(h.urls, s)
+		if _, learnt := h.nodes[s]; known && learnt {
+			h.nodes[s] = rec.Node // it may have been started anew, with another key
+		}
+		if known || !h.makeRoom() {
+			continue
+		}
+		h.urls, h.nodes[s] = append(h.urls, s), rec.Node
+		select {
+		case h.fresh <- struct{}{}:
+		default:
+		}
+	}
+}
+
 // makeRoom forgets the last node that was learnt if there are too many. Those
 // of the options stay.
 func (h *homes) makeRoom() bool {
@@ -114,6 +143,9 @@ func (h *homes) isNode(u string, key []byte) bool {
 // it keeps the membership for a while.
 func (r *Room) run(s *socket) {
 	wait := time.Duration(0)
+	if s == nil { // on a LAN it may do without
+		s, wait = r.rejoin(backoffMin)
+	}
 	for s != nil {
 		began := time.Now()
 		broke, steady := r.serve(s), time.Since(began) > steadyFor
@@ -123,13 +155,21 @@ func (r *Room) run(s *socket) {
 		if steady {
 			wait = 0
 		}
-		for s = nil; s == nil && r.pause(wait); wait = min(max(2*wait, backoffMin), backoffMax) {
-			var err error
-			if s, err = r.enter(r.work); err != nil {
-				r.log.Debug("no node lets in") // the error has addresses
-			}
-		}
+		s, wait = r.rejoin(wait)
 	}
+}
+
+// rejoin joins on a node after a time, and again after longer ones. It returns
+// the next one, and no socket when the room is left.
+func (r *Room) rejoin(wait time.Duration) (s *socket, next time.Duration) {
+	for s == nil && r.pause(wait) {
+		var err error
+		if s, err = r.enter(r.work); err != nil {
+			r.log.Debug("no node lets in") // the error has addresses
+		}
+		wait = min(max(2*wait, backoffMin), backoffMax)
+	}
+	return s, wait
 }
 
 // addresses are those of this machine, "" when they are not known.
@@ -146,11 +186,13 @@ func addresses() string {
 	return strings.Join(text, " ")
 }
 
-// pause waits for about as long, and reports false when the room is left.
+// pause waits for about as long, or until another node is heard, and reports
+// false when the room is left.
 func (r *Room) pause(d time.Duration) bool {
 	if d > 0 {
 		select {
 		case <-time.After(d/2 + rand.N(d)):
+		case <-r.homes.fresh:
 		case <-r.work.Done():
 		}
 	}
@@ -164,6 +206,9 @@ func (r *Room) enter(ctx context.Context) (*socket, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	urls := r.homes.list()
+	if len(urls) == 0 {
+		return nil, errors.New("peer: no node is known yet")
+	}
 	next := make(chan string, len(urls))
 	for _, u := range urls {
 		next <- u

@@ -32,7 +32,7 @@ func record(t *testing.T, ttl time.Duration, urls ...string) *protocol.SignedRec
 }
 
 func TestHomes(t *testing.T) {
-	h, err := newHomes([]string{"wss://a.example/", "wss://b.example"})
+	h, err := newHomes([]string{"wss://a.example/", "wss://b.example"}, false)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -54,7 +54,7 @@ func TestHomes(t *testing.T) {
 	if len(list) != maxHomes || len(h.nodes) != maxHomes-2 || !slices.Contains(list, "wss://a.example") || !slices.Contains(list, "wss://b.example") {
 		t.Errorf("%d nodes and %d keys, want %d with those that were given", len(list), len(h.nodes), maxHomes)
 	}
-	if insecure, err := newHomes([]string{"ws://127.0.0.1:1"}); err != nil {
+	if insecure, err := newHomes([]string{"ws://127.0.0.1:1"}, false); err != nil {
 		t.Error(err)
 	} else if insecure.learn([]*protocol.SignedRecord{good}); len(insecure.list()) != 3 {
 		t.Errorf("who uses ws:// may go to %q", insecure.list())

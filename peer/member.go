@@ -393,7 +393,7 @@ func (m *member) bye() {
 		}
 		m.peer.drain()
 	}
-	if e != nil && !m.r.toNode(m.id, e) && !m.isDirect() {
+	if e != nil && !m.r.overLAN(m.id, e) && !m.r.toNode(m.id, e) && !m.isDirect() {
 		m.forward(&unsure{e: e})
 	}
 	m.drop()

@@ -14,6 +14,7 @@ import (
 	"github.com/pion/webrtc/v4"
 	"golang.org/x/time/rate"
 
+	"github.com/peerservers/peerserver/peer/lan"
 	"github.com/peerservers/peerserver/protocol"
 )
 
@@ -28,7 +29,7 @@ const (
 	drainWithin     = 2 * time.Second // and a peer to take what was sent to it
 )
 
-// Options say how to join. Only Nodes has to be given. Handlers are called one
+// Options say how to join. Only Nodes has to be given, or LAN. Handlers are called one
 // at a time for each peer, and may call everything but [Room.Leave]; while one
 // runs nothing more is read from that peer.
 type Options struct {
@@ -42,6 +43,7 @@ type Options struct {
 	MaxPeers   int                   // connections that are made by itself; others may make as many again; 0: 50
 	API        *webrtc.API           // nil: pion's defaults
 	Log        *slog.Logger          // nil: none
+	LAN        bool                  // meet nodes and members on the local network too; Nodes may then be none
 	NoRelay    bool                  // never over nodes: who cannot be connected to is no peer
 	OnPeer     func(*Peer)           // a connection is open; before any message of it
 	OnLeave    func(*Peer)           // it has ended; after all messages of it
@@ -51,6 +53,8 @@ type Options struct {
 
 	// OnBroadcast gets what a member sent with Broadcast that is not connected.
 	OnBroadcast func(Sender, []byte)
+
+	network lan.Network // nil: this machine's; tests have one in memory
 }
 
 // Room is a membership of one app.
@@ -71,6 +75,7 @@ type Room struct {
 	self  protocol.Member
 	seal  protocol.SealKey
 	homes *homes
+	local *local // nil: not on a LAN
 
 	work     context.Context //nolint:containedctx // of all negotiations and connections: they end with the room
 	stopWork context.CancelFunc
@@ -99,21 +104,39 @@ type Room struct {
 
 // Join makes this process a member of an app on one of the nodes and connects
 // it to the other members. It returns when a node has let it in, or when none
-// has; ctx bounds that, and nothing later.
+// has; ctx bounds that, and nothing later. With Options.LAN it may do without a
+// node, and joins on one when it can.
 func Join(ctx context.Context, app string, o Options) (*Room, error) {
 	r, err := newRoom(app, o)
 	if err != nil {
 		return nil, err
 	}
+	if o.LAN {
+		if err := r.openLAN(); err != nil {
+			r.giveUp()
+			return nil, err
+		}
+		r.all.Go(r.local.serve)
+	}
 	s, err := r.enter(ctx)
-	if err != nil {
-		r.stopWork()
-		r.stopWire()
+	if err != nil && (!o.LAN || errors.Is(ctx.Err(), context.Canceled)) {
+		r.giveUp()
 		return nil, err
 	}
 	r.all.Go(func() { r.run(s) }) //nolint:contextcheck // ctx bounds the joining, and nothing later
 	r.all.Go(r.deliverStrangers)
 	return r, nil
+}
+
+// giveUp ends a room that is none.
+func (r *Room) giveUp() {
+	r.mu.Lock()
+	r.closed = true
+	r.mu.Unlock()
+	r.stopWork()
+	r.working.Wait()
+	r.stopWire()
+	r.all.Wait()
 }
 
 func newRoom(app string, o Options) (*Room, error) {
@@ -133,7 +156,7 @@ func newRoom(app string, o Options) (*Room, error) {
 		r.opts.MaxPeers = defaultMaxPeers
 	}
 	var err error
-	if r.homes, err = newHomes(o.Nodes); err != nil {
+	if r.homes, err = newHomes(o.Nodes, o.LAN); err != nil {
 		return nil, err
 	}
 	if r.key == nil {
