@@ -9,6 +9,7 @@ import type { Piece } from './wire.ts';
 const SIZE = 16 << 10; // of one Piece
 const WINDOW = 128 << 10; // bytes on their way
 const MAX_FLIGHT = 64; // Pieces on their way, however small
+const MAX_EARLY = 1024; // Pieces that came before others
 const PACE = 64; // bytes a millisecond
 const BURST = 32 << 10; // of the pace
 const AGAIN_AFTER = [2000, 4000, 8000, 10_000]; // ms without an acknowledgement
@@ -60,6 +61,7 @@ export class Pieces {
 
   #expected = 1n;
   readonly #early = new Map<bigint, Said>();
+  #earlyBytes = 0;
   readonly #parts: [Uint8Array[], Uint8Array[]] = [[], []];
   #owed = 0; // bytes that came since the last acknowledgement
   #ackTimer: ReturnType<typeof setTimeout> | undefined;
@@ -86,10 +88,12 @@ export class Pieces {
     if (piece.sequence === 0n) return;
     if (this.theirs === 0n) this.theirs = piece.run;
     if (piece.run !== this.theirs || piece.data.length > SIZE || piece.channel > 1) return;
-    if (piece.sequence >= this.#expected && this.#early.size < MAX_FLIGHT) this.#early.set(piece.sequence, piece);
     if (owe) this.#owe(piece.data.length);
-    for (let one = this.#early.get(this.#expected); one; one = this.#early.get(this.#expected)) {
-      this.#early.delete(this.#expected++);
+    if (piece.sequence > this.#expected) return this.#keep(piece);
+    if (piece.sequence < this.#expected) return;
+    for (let one: Said | undefined = piece; one; one = this.#early.get(this.#expected)) {
+      if (this.#early.delete(this.#expected)) this.#earlyBytes -= one.data.length;
+      this.#expected++;
       this.#put(one);
     }
   }
@@ -114,6 +118,13 @@ export class Pieces {
   close(): void {
     this.stop();
     clearTimeout(this.#ackTimer);
+  }
+
+  /** Until those before it have come. */
+  #keep(piece: Said): void {
+    if (this.#early.has(piece.sequence) || this.#early.size >= MAX_EARLY || this.#earlyBytes + piece.data.length > WINDOW) return;
+    this.#early.set(piece.sequence, piece);
+    this.#earlyBytes += piece.data.length;
   }
 
   #put(piece: Said): void {
