@@ -4230,15 +4230,16 @@ func (x *Spread) GetPass() bool {
 // Call asks the other side to run a command. Ids are of one direction of one
 // connection. The answers are any number of CallProgress and CallValue, and in
 // the end a CallValue that is last, or a CallError. An argument or a value over
-// 32 KiB comes in parts: messages of the same id, of which all but the last
-// have more. The whole is at most 1 MiB.
+// 32 KiB comes in parts: messages of the same id and kind, of which all but the
+// last have more. Only the first has path and credit, only the last is last. The
+// whole is at most 1 MiB.
 type Call struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Id            uint32                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`    // from 1, each once
-	Path          string                 `protobuf:"bytes,2,opt,name=path,proto3" json:"path,omitempty"` // of the command, at most 128 bytes
+	Id            uint32                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`    // from 1, each higher than all before
+	Path          string                 `protobuf:"bytes,2,opt,name=path,proto3" json:"path,omitempty"` // of the command: 1 to 128 of A-Z, a-z, 0-9, "_", ".", "-"
 	Args          *Value                 `protobuf:"bytes,3,opt,name=args,proto3" json:"args,omitempty"`
 	More          bool                   `protobuf:"varint,4,opt,name=more,proto3" json:"more,omitempty"`     // the args go on in another Call of this id
-	Credit        uint32                 `protobuf:"varint,5,opt,name=credit,proto3" json:"credit,omitempty"` // values that the caller takes before it gives more by CallCredit
+	Credit        uint32                 `protobuf:"varint,5,opt,name=credit,proto3" json:"credit,omitempty"` // values besides the last that the caller takes before it gives more by CallCredit; 0: none ever
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
