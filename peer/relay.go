@@ -20,6 +20,7 @@ const (
 	nodeWithin    = 200 * time.Millisecond // after which a room without a node looks for one again
 	refusedFor    = time.Second            // before what a node has refused goes out again, if it does not say
 	maxRefused    = 10 * time.Second
+	never         = time.Duration(1<<63 - 1)
 	relayQueue    = 64 // Pieces from nodes that wait
 )
 
@@ -108,8 +109,11 @@ func (rl *relay) kick() {
 
 // refuse is called when the node refuses a Piece.
 func (rl *relay) refuse(r *protocol.Refused) {
-	wait := min(max(time.Duration(r.GetRetryAfter())*time.Millisecond, 0), maxRefused)
-	if wait == 0 {
+	wait := min(time.Duration(r.GetRetryAfter())*time.Millisecond, maxRefused)
+	switch {
+	case protocol.Code(r.GetCode()) == protocol.CodeDenied:
+		wait = never
+	case wait == 0:
 		wait = refusedFor
 	}
 	select {
@@ -145,7 +149,7 @@ func (rl *relay) run() {
 		case h := <-fromPeer:
 			rl.takeOver(h)
 		case d := <-rl.refused:
-			rl.pause(time.Now().Add(d))
+			rl.pause(d)
 		case <-rl.wake:
 		case <-timer.C:
 		case <-rl.p.done:
@@ -156,11 +160,20 @@ func (rl *relay) run() {
 	}
 }
 
-func (rl *relay) pause(until time.Time) {
+// pause gives the node nothing for a while, and then all of it again. Where the
+// node relays nothing at all, only one who is relayed already waits for another
+// node.
+func (rl *relay) pause(d time.Duration) {
+	if d == never {
+		if !rl.began {
+			rl.end()
+		}
+		d = maxRefused
+	}
 	rl.p.mu.Lock()
 	rl.out.resend()
 	rl.p.mu.Unlock()
-	rl.quiet = until
+	rl.quiet = time.Now().Add(d)
 }
 
 // take takes a Piece. What comes over nodes is acknowledged, also when it comes

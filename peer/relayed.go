@@ -56,8 +56,13 @@ func (m *member) hasBegun() bool {
 // gathered is called when all candidates are found: without one there is nothing
 // to try.
 func (m *member) gathered() {
-	if !m.a.found {
-		m.beginRelay()
+	if m.a.found || m.a.open {
+		return
+	}
+	m.beginRelay()
+	if m.hasBegun() {
+		m.dropAttempt()
+		m.expect(m.backoff())
 	}
 }
 

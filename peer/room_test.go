@@ -38,7 +38,10 @@ func loopback() *webrtc.API {
 func join(t *testing.T, name string, o Options) *someone {
 	t.Helper()
 	s := &someone{t: t}
-	o.Name, o.API = name, loopback()
+	o.Name = name
+	if o.API == nil {
+		o.API = loopback()
+	}
 	o.OnPeer = func(p *Peer) {
 		s.mu.Lock()
 		s.met = append(s.met, p)
@@ -96,10 +99,15 @@ func (s *someone) says(text string) {
 
 func eventually(t *testing.T, what string, ok func() bool) {
 	t.Helper()
-	for end := time.Now().Add(patience); !ok(); time.Sleep(2 * time.Millisecond) {
+	eventuallyWithin(t, patience, what, ok)
+}
+
+func eventuallyWithin(t *testing.T, d time.Duration, what string, ok func() bool) {
+	t.Helper()
+	for end := time.Now().Add(d); !ok(); time.Sleep(2 * time.Millisecond) {
 		if time.Now().After(end) {
 			buf := make([]byte, 1<<18)
-			t.Fatalf("%s: not within %v\n%s", what, patience, buf[:runtime.Stack(buf, true)])
+			t.Fatalf("%s: not within %v\n%s", what, d, buf[:runtime.Stack(buf, true)])
 		}
 	}
 }

@@ -1,0 +1,278 @@
+package peer
+
+import (
+	"crypto/rand"
+	"crypto/sha256"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/pion/webrtc/v4"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/peerservers/peerserver/protocol"
+	"github.com/peerservers/peerserver/testnet"
+)
+
+// gate is an API that finds a way only while it is open.
+type gate struct{ open atomic.Bool }
+
+func (g *gate) api() *webrtc.API {
+	var s webrtc.SettingEngine
+	s.SetIncludeLoopbackCandidate(true)
+	s.SetInterfaceFilter(func(name string) bool { return name == "lo" && g.open.Load() })
+	s.SetNetworkTypes([]webrtc.NetworkType{webrtc.NetworkTypeUDP4})
+	return webrtc.NewAPI(webrtc.WithSettingEngine(s))
+}
+
+// TestRelayThenDirect: no direct path, so all goes over the nodes; then there is
+// one, and both sides go over to it while both are talking. Nothing is lost,
+// comes twice, or out of order.
+func TestRelayThenDirect(t *testing.T) {
+	nodes := testnet.Start(t, 2)
+	g := new(gate)
+	alice, bob := talker(t, "alice", nodes.URL(0), g), talker(t, "bob", nodes.URL(1), g)
+	alice.sees("+bob")
+	bob.sees("+alice")
+	a, b := alice.Peers()[0], bob.Peers()[0]
+	if a.Path() != PathNodes || b.Path() != PathNodes || a.Connection() != nil {
+		t.Fatalf("the paths are %v and %v", a.Path(), b.Path())
+	}
+	var talking sync.WaitGroup
+	stop := make(chan struct{})
+	var sent [2]int
+	for k, p := range []*Peer{a, b} {
+		talking.Go(func() {
+			for i := 0; ; i++ {
+				sent[k] = i + 1
+				if err := p.Send(t.Context(), fmt.Appendf(nil, "%d", i)); err != nil {
+					t.Error(err)
+					return
+				}
+				select {
+				case <-stop:
+					return
+				case <-time.After(20 * time.Millisecond):
+				}
+			}
+		})
+	}
+	time.Sleep(time.Second)
+	g.open.Store(true)
+	eventuallyWithin(t, 5*retryMin, "both are direct", func() bool { return a.Path() == PathDirect && b.Path() == PathDirect })
+	time.Sleep(300 * time.Millisecond)
+	close(stop)
+	talking.Wait()
+	eventually(t, "all is heard", func() bool { return bob.inOrder(t) == sent[0] && alice.inOrder(t) == sent[1] })
+	t.Logf("%d and %d messages", sent[0], sent[1])
+	if alice.paths.Load() == 0 || bob.paths.Load() == 0 {
+		t.Error("OnPath was not called")
+	}
+}
+
+// talks hears numbers.
+type talks struct {
+	*someone
+	paths atomic.Int64
+
+	mu    sync.Mutex
+	heard []string
+}
+
+func talker(t *testing.T, name, node string, g *gate) *talks {
+	t.Helper()
+	s := new(talks)
+	s.someone = join(t, name, Options{
+		Nodes: []string{node}, API: g.api(),
+		OnPath: func(*Peer) { s.paths.Add(1) },
+		OnMessage: func(_ *Peer, b []byte) {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			s.heard = append(s.heard, string(b))
+		},
+	})
+	return s
+}
+
+func (s *talks) inOrder(t *testing.T) int {
+	t.Helper()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for i, text := range s.heard {
+		if text != fmt.Sprint(i) {
+			t.Fatalf("%s heard %s as number %d", s.opts.Name, text, i)
+		}
+	}
+	return len(s.heard)
+}
+
+// TestTwoMegabytesOverBoth: some of it over nodes, the rest directly.
+func TestTwoMegabytesOverBoth(t *testing.T) {
+	t.Parallel()
+	nodes := testnet.Start(t, 2)
+	g := new(gate)
+	var mu sync.Mutex
+	hash, size := sha256.New(), 0
+	alice := join(t, "alice", Options{Nodes: []string{nodes.URL(0)}, API: g.api()})
+	bob := join(t, "bob", Options{Nodes: []string{nodes.URL(1)}, API: g.api(), OnMessage: func(_ *Peer, b []byte) {
+		mu.Lock()
+		defer mu.Unlock()
+		hash.Write(b)
+		size += len(b)
+	}})
+	alice.sees("+bob")
+	bob.sees("+alice")
+	data := make([]byte, 2<<20)
+	rand.Read(data)
+	var sending sync.WaitGroup
+	sending.Go(func() {
+		for chunk := range slices.Chunk(data, 50_000) {
+			if err := alice.Peers()[0].Send(t.Context(), chunk); err != nil {
+				t.Error(err)
+				return
+			}
+		}
+	})
+	sent := func() int {
+		mu.Lock()
+		defer mu.Unlock()
+		return size
+	}
+	eventually(t, "some of it comes over nodes", func() bool { return sent() > 100_000 })
+	if p := bob.Peers()[0]; p.Path() != PathNodes {
+		t.Errorf("the path is %v", p.Path())
+	}
+	g.open.Store(true)
+	sending.Wait()
+	eventuallyWithin(t, 10*retryMin, "all of it", func() bool { return sent() == len(data) })
+	if p := bob.Peers()[0]; p.Path() != PathDirect {
+		t.Errorf("the path is %v", p.Path())
+	}
+	mu.Lock()
+	defer mu.Unlock()
+	if want := sha256.Sum256(data); [32]byte(hash.Sum(nil)) != want {
+		t.Error("other bytes have arrived")
+	}
+	if list := append(alice.list(), bob.list()...); len(list) != 2 {
+		t.Errorf("the connection has not lived on: %q", list)
+	}
+}
+
+// TestRelayOnly: with no direct path ever, peers talk, call and leave.
+func TestRelayOnly(t *testing.T) {
+	t.Parallel()
+	nodes := testnet.Start(t, 2)
+	g := new(gate)
+	alice := join(t, "alice", Options{Nodes: []string{nodes.URL(0)}, API: g.api()})
+	bob := join(t, "bob", Options{Nodes: []string{nodes.URL(1)}, API: g.api()})
+	alice.sees("+bob")
+	bob.sees("+alice")
+	long := strings.Repeat("x", MaxMessage)
+	for _, s := range []*someone{alice, bob} {
+		s.says("hello")
+		s.says(long)
+	}
+	alice.sees("bob: hello", "bob: "+long)
+	bob.sees("alice: hello", "alice: "+long)
+	if v, err := alice.Peers()[0].Call(t.Context(), commandEcho, "over nodes"); err != nil || string(v.JSON) != `"over nodes"` {
+		t.Errorf("a call: %s, %v", v.JSON, err)
+	}
+	alice.says("goodbye")
+	p := bob.Peers()[0]
+	alice.leave()
+	bob.sees("alice: goodbye", "-alice")
+	if p.Lost() {
+		t.Error("one who has said goodbye is lost")
+	}
+}
+
+// TestRelayAfterFourSeconds: there are candidates, and no answer ever comes.
+func TestRelayAfterFourSeconds(t *testing.T) {
+	t.Parallel()
+	w := wire(t, func(h *protocol.EnvelopeHeader) bool { return h.Kind == protocol.EnvelopeBody_KIND_ANSWER })
+	w.relay()
+	began := time.Now()
+	w.meet(t, false, true)
+	if d := time.Since(began); d < relayAfter || d > 2*relayAfter {
+		t.Errorf("relayed after %v", d)
+	}
+	if p := w.lower.Peers()[0]; p.Path() != PathNodes {
+		t.Errorf("the path is %v", p.Path())
+	}
+}
+
+// relay lets the two be relayed.
+func (w *wired) relay() {
+	w.lower.opts.NoRelay, w.higher.opts.NoRelay = false, false
+}
+
+// TestNoRelay: one of the two does not want it, so there is no peer.
+func TestNoRelay(t *testing.T) {
+	t.Parallel()
+	w := wire(t, func(h *protocol.EnvelopeHeader) bool { return h.Kind == protocol.EnvelopeBody_KIND_ANSWER })
+	w.lower.opts.NoRelay = false
+	w.lower.shown(t, w.higher, false)
+	w.higher.shown(t, w.lower, true)
+	eventually(t, "it is asked for", func() bool { return w.count(protocol.EnvelopeBody_KIND_DATA) > 1 })
+	if len(w.lower.Peers())+len(w.higher.Peers()) > 0 {
+		t.Error("it is relayed")
+	}
+}
+
+// TestFirstPieceComesLate: the direct connection opens while the wish to be
+// relayed is on its way. That changes nothing.
+func TestFirstPieceComesLate(t *testing.T) {
+	t.Parallel()
+	w := wire(t, nil)
+	w.relay()
+	asked, met := make(chan struct{}), make(chan struct{})
+	var once sync.Once
+	w.hold = func(h *protocol.EnvelopeHeader) {
+		switch h.Kind {
+		case protocol.EnvelopeBody_KIND_DATA:
+			once.Do(func() { close(asked) })
+			until(met)
+		case protocol.EnvelopeBody_KIND_ANSWER:
+			until(asked)
+		}
+	}
+	w.meet(t, false, true)
+	lower, higher := w.connect(t)
+	close(met)
+	time.Sleep(time.Second)
+	if l, h := w.connect(t); l != lower || h != higher || l.Path() != PathDirect || h.Path() != PathDirect {
+		t.Errorf("the connection did not live on: %v and %v", l.Path(), h.Path())
+	}
+}
+
+// TestOtherSideBeginsAnew: it has forgotten the connection, and wants to be
+// relayed. So it is another one.
+func TestOtherSideBeginsAnew(t *testing.T) {
+	t.Parallel()
+	w := wire(t, nil)
+	w.relay()
+	w.meet(t, false, true)
+	_, higher := w.connect(t)
+	piece := &protocol.Piece{Run: 99, Sequence: 1, Channel: laneControl, Data: []byte{0x0a, 0x00}}
+	begins := func(sequence uint64) {
+		plain, err := proto.Marshal(piece)
+		if err != nil {
+			t.Fatal(err)
+		}
+		h := protocol.EnvelopeHeader{App: w.higher.app, From: w.lower.self, To: w.higher.self, Sequence: sequence, Kind: protocol.EnvelopeBody_KIND_DATA}
+		w.higher.delivered(&protocol.Delivered{Envelope: w.lower.sealed(t, h, plain, w.higher)})
+	}
+	w.higher.mu.Lock()
+	newest := w.higher.members[w.lower.self].newest
+	w.higher.mu.Unlock()
+	begins(newest + 10)
+	select {
+	case <-higher.done:
+	case <-time.After(patience):
+		t.Error("a new run does not end the old connection")
+	}
+}
