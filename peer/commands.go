@@ -22,7 +22,8 @@ const (
 
 // Handler runs a command that another peer calls. It runs in a goroutine of its
 // own, besides other calls, also of the same command. ctx ends when the caller
-// gives up or goes, and the connection's end waits for the handler to return.
+// gives up or goes. The end of the connection waits for the handler to return,
+// which therefore must not call [Room.Leave].
 //
 // What it returns is the answer: []byte as bytes, nil as nothing, a [Value] as
 // it is, and all else as JSON. A [*RemoteError] tells the caller its code and

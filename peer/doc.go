@@ -14,5 +14,5 @@
 // The wire is in protocol/peerserver.proto, "The native door". room.go is the
 // membership, home.go and socket.go its connection to a node, roster.go who
 // else is there, member.go and negotiate.go the way to one of them, peer.go and
-// channel.go what comes of it.
+// channel.go what comes of it; calls.go, caller.go and answer.go are the calls.
 package peer

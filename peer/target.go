@@ -34,7 +34,8 @@ func (p *Peer) Stream(ctx context.Context, path string, args any, opts ...CallOp
 // "-"; one that is taken is a [*protocol.Error] with CodeTaken. Every room has
 // __echo__, which answers with its arguments, __list_commands__, which gives the
 // paths that there are, and __peers__, which tells whom this member is connected
-// to.
+// to. What is called before it is there fails with "unknown_command"; what is
+// registered right after Join is there before anybody can be connected.
 func (r *Room) Handle(path string, h Handler) (remove func(), err error) {
 	return r.commands.handle(map[string]Handler{path: h})
 }
