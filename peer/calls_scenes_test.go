@@ -185,3 +185,47 @@ func TestCallsOfEveryKind(t *testing.T) {
 		}
 	})
 }
+
+// TestStreamGoesOver: a stream that begins over nodes goes on when there is a
+// direct way.
+func TestStreamGoesOver(t *testing.T) {
+	t.Parallel()
+	nodes := testnet.Start(t, 2)
+	g := new(gate)
+	alice := join(t, "alice", Options{Nodes: []string{nodes.URL(0)}, API: g.api()})
+	bob := join(t, "bob", Options{Nodes: []string{nodes.URL(1)}, API: g.api()})
+	stop := make(chan struct{})
+	bob.handles("count", func(_ context.Context, q *Request) (any, error) {
+		for i := 0; ; i++ {
+			select {
+			case <-stop:
+				return "end", nil
+			default:
+			}
+			if err := q.Send(i); err != nil {
+				return nil, err
+			}
+		}
+	})
+	p := alice.peer("bob")
+	if p.Path() != PathNodes {
+		t.Fatalf("the path is %v", p.Path())
+	}
+	i, after := 0, 0
+	for v, err := range p.Stream(t.Context(), "count", nil) {
+		if err != nil || text(v) != fmt.Sprint(i) && text(v) != `"end"` {
+			t.Fatalf("%q %v, want %d", text(v), err, i)
+		}
+		if i++; i == 100 {
+			g.open.Store(true)
+		}
+		if p.Path() == PathDirect {
+			if after++; after == 1000 {
+				close(stop)
+			}
+		}
+	}
+	if after < 1000 {
+		t.Errorf("%d values came directly", after)
+	}
+}
