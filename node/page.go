@@ -49,7 +49,9 @@ func newPageFile(body []byte, ext string) pageFile {
 }
 
 func newPage() *page {
-	p := &page{files: map[string]pageFile{"sdk.js": newPageFile(browser.SDK, ".js")}}
+	p := &page{files: map[string]pageFile{
+		"sdk.js": newPageFile(browser.SDK, ".js"), "sdk-plain.js": newPageFile(browser.SDKPlain, ".js"),
+	}}
 	err := fs.WalkDir(pageFiles, "page", func(name string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() {
 			return err
@@ -69,10 +71,12 @@ func newPage() *page {
 func (p *page) register(m *http.ServeMux) {
 	m.HandleFunc("GET /{$}", func(w http.ResponseWriter, q *http.Request) { p.serve(w, q, "index.html") })
 	// The SDK, for pages of any origin.
-	m.HandleFunc("GET /sdk.js", func(w http.ResponseWriter, q *http.Request) {
-		w.Header().Set("Cross-Origin-Resource-Policy", "cross-origin")
-		p.serve(w, q, "sdk.js")
-	})
+	for _, name := range []string{"sdk.js", "sdk-plain.js"} {
+		m.HandleFunc("GET /"+name, func(w http.ResponseWriter, q *http.Request) {
+			w.Header().Set("Cross-Origin-Resource-Policy", "cross-origin")
+			p.serve(w, q, name)
+		})
+	}
 	m.HandleFunc("GET /page/{file}", func(w http.ResponseWriter, q *http.Request) { p.serve(w, q, q.PathValue("file")) })
 }
 

@@ -122,15 +122,20 @@ func TestPageIsKept(t *testing.T) {
 // The SDK is there for pages of any origin, also for isolated ones.
 func TestSDK(t *testing.T) {
 	n := startNode(t, node.Config{})
-	answer, body := see(t, n, "/sdk.js", "Origin", "https://app.example.org")
-	for name, want := range map[string]string{
-		"Content-Type": "text/javascript; charset=utf-8", "Access-Control-Allow-Origin": "*", "Cross-Origin-Resource-Policy": "cross-origin",
-	} {
-		if got := answer.Header.Get(name); got != want {
-			t.Errorf("%s is %q, want %q", name, got, want)
+	for _, path := range []string{"/sdk.js", "/sdk-plain.js"} {
+		answer, body := see(t, n, path, "Origin", "https://app.example.org")
+		for name, want := range map[string]string{
+			"Content-Type": "text/javascript; charset=utf-8", "Access-Control-Allow-Origin": "*", "Cross-Origin-Resource-Policy": "cross-origin",
+		} {
+			if got := answer.Header.Get(name); got != want {
+				t.Errorf("%s: %s is %q, want %q", path, name, got, want)
+			}
+		}
+		if !strings.Contains(body, "export{") || imports.MatchString(body) {
+			t.Errorf("%d bytes of %s are no module of the SDK", len(body), path)
 		}
 	}
-	if !strings.Contains(body, "export{") || !strings.Contains(body, "peerserver.v1") || imports.MatchString(body) {
-		t.Errorf("%d bytes are not the SDK, in one module", len(body))
+	if _, body := see(t, n, "/sdk.js"); !strings.Contains(body, "peerserver.v1") || !strings.Contains(body, `import("./sdk-plain.js")`) {
+		t.Errorf("%d bytes are not the SDK", len(body))
 	}
 }

@@ -1,24 +1,42 @@
-// Builds dist/sdk.js, which nodes serve and which is committed: `node build.mjs`. With --check it only compares.
+// Builds what nodes serve and what is committed, dist/sdk.js and dist/sdk-plain.js: `node build.mjs`. With --check it only
+// compares. With --types it writes dist/types too, which is for the package.
 
+import { spawnSync } from 'node:child_process';
 import { readFileSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { gzipSync } from 'node:zlib';
 import { build } from 'esbuild';
 
-const MOST = 45_000; // bytes, minified and compressed
+const MOST = 45_000; // bytes of each, minified and compressed
 
 const here = dirname(fileURLToPath(import.meta.url));
-const out = join(here, 'dist', 'sdk.js');
-const result = await build({
-  entryPoints: [join(here, 'src', 'index.ts')], bundle: true, minify: true, format: 'esm', target: 'es2022', legalComments: 'none', write: false,
-});
-const bytes = Buffer.from(result.outputFiles[0].contents);
-const size = gzipSync(bytes, { level: 9 }).length;
-console.log(`sdk.js: ${bytes.length} bytes, ${size} compressed, at most ${MOST}`);
-if (size > MOST) throw new Error('the SDK is too large');
-if (process.argv.includes('--check')) {
-  if (!bytes.equals(readFileSync(out))) throw new Error('dist/sdk.js is not what src makes; run: npm run build');
-} else {
-  writeFileSync(out, bytes);
+
+/** A module that is loaded only where it is needed stays a file beside the others. */
+const apart = {
+  name: 'apart',
+  setup: ({ onResolve }) => onResolve({ filter: /^\.\/crypto-plain\.ts$/ }, () => ({ path: './sdk-plain.js', external: true })),
+};
+
+async function make(entry, name, plugins = []) {
+  const result = await build({
+    entryPoints: [join(here, 'src', entry)], bundle: true, minify: true, format: 'esm', target: 'es2022', legalComments: 'none', write: false, plugins,
+  });
+  const out = join(here, 'dist', name);
+  const bytes = Buffer.from(result.outputFiles[0].contents);
+  const size = gzipSync(bytes, { level: 9 }).length;
+  console.log(`${name}: ${bytes.length} bytes, ${size} compressed, at most ${MOST}`);
+  if (size > MOST) throw new Error(`${name} is too large`);
+  if (!process.argv.includes('--check')) writeFileSync(out, bytes);
+  else if (!bytes.equals(readFileSync(out))) throw new Error(`dist/${name} is not what src makes; run: npm run build`);
+}
+
+await make('index.ts', 'sdk.js', [apart]);
+await make('crypto-plain.ts', 'sdk-plain.js');
+
+if (process.argv.includes('--types')) {
+  const tsc = join(here, 'node_modules', '.bin', 'tsc');
+  const args = ['--noEmit', 'false', '--declaration', '--emitDeclarationOnly', '--stripInternal', '--rootDir', 'src', '--outDir', 'dist/types', '-p', 'tsconfig.types.json'];
+  const { status } = spawnSync(tsc, args, { cwd: here, stdio: 'inherit' });
+  process.exitCode = status ?? 1;
 }

@@ -2,6 +2,8 @@
 
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
+import { once } from 'node:events';
+import { createServer } from 'node:http';
 import { after, before, test } from 'node:test';
 import { openBrowser } from './browser.mjs';
 import { MEET_WITHIN, newRoom, report } from './scenes.mjs';
@@ -193,6 +195,55 @@ test('the network goes and comes back with another address: an ICE restart, and 
     for (const tab of [one, two]) assert.deepEqual((await tab.call('state')).events.map(([event]) => event), ['peer']);
   } finally {
     readdress('10.99.0.7', ADDRESS);
+    await nodes.close();
+  }
+}));
+
+/** A page of plain http, of an address that is not this machine's own: the browser gives it no WebCrypto. */
+async function plainSite(sdk) {
+  const page = `<!doctype html><title>plain</title><script type="module">
+    import { join, keptIdentity } from '${sdk}'
+    globalThis.peer = {
+      async join(options) {
+        const identity = await keptIdentity()
+        const room = await join(options.app, { ...options, identity })
+        const heard = []
+        room.on('message', (peer, data) => heard.push(new TextDecoder().decode(data)))
+        room.on('peer', (peer) => peer.send('from plain http'))
+        peer.heard = () => heard
+        return [typeof crypto.subtle, room.id, identity.key.length]
+      },
+    }
+    globalThis.ready = true
+  </script>`;
+  const server = createServer((_, response) => void response.writeHead(200, { 'content-type': 'text/html' }).end(page));
+  server.listen(0, ADDRESS);
+  await once(server, 'listening');
+  return { origin: `http://${ADDRESS}:${server.address().port}`, close: () => new Promise((done) => server.close(done)) };
+}
+
+test('a page without WebCrypto meets one with it', () => withTabs(1, async (one) => {
+  const nodes = await startNodes({ nodes: 1 });
+  const site = await plainSite(`${nodes.ws[0].replace('ws:', 'http:')}/sdk.js`);
+  const context = await one.context.browser().newContext();
+  try {
+    const page = await context.newPage();
+    const said = [];
+    page.on('console', (message) => said.push(message.text()));
+    page.on('pageerror', (err) => said.push(err.message));
+    await page.goto(site.origin);
+    await within(MEET_WITHIN, 'the SDK loads', page.waitForFunction('globalThis.ready'), () => said.join(' | '));
+    const app = newRoom('ways');
+    await one.call('join', { urls: nodes.ws, app });
+    const [subtle, id, size] = await within(MEET_WITHIN, 'it joins', page.evaluate((options) => globalThis.peer.join(options), { nodes: nodes.ws, app }), () => said.join(' | '));
+    assert.deepEqual([subtle, size], ['undefined', 32]);
+    const state = await until(MEET_WITHIN, 'it is heard', one, ({ heard }) => heard.length > 0);
+    assert.deepEqual(state.heard, [[id, 'from plain http']]);
+    await one.call('say', 'from the other');
+    await within(MEET_WITHIN, 'it hears', page.waitForFunction('peer.heard()[0] === "from the other"'), () => said.join(' | '));
+  } finally {
+    await context.close();
+    await site.close();
     await nodes.close();
   }
 }));

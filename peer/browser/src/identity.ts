@@ -1,4 +1,4 @@
-// An identity that stays: in IndexedDB, as a key that cannot be taken out.
+// An identity that stays: in IndexedDB, as a key that cannot be taken out, where the browser has such keys.
 
 import { type Identity, newIdentity } from './crypto.ts';
 import { PeerserverError } from './errors.ts';
@@ -8,7 +8,8 @@ const STORE = 'identities';
 
 /**
  * The identity that this origin keeps under `name`, made when there is none. Tabs that open it share one id; each join is a
- * session of its own. Whoever can run scripts in the page can use the key, but not copy it.
+ * session of its own. Whoever can run scripts in the page can use the key, but not copy it; on pages of plain http, where there
+ * is no WebCrypto, they can.
  */
 export async function keptIdentity(name = 'default'): Promise<Identity> {
   const database = await opened();
@@ -38,7 +39,8 @@ export async function forgetIdentity(name = 'default'): Promise<void> {
 }
 
 function isIdentity(value: unknown): value is Identity {
-  return typeof value === 'object' && value !== null && 'id' in value && value.id instanceof Uint8Array && 'key' in value && value.key instanceof CryptoKey;
+  return typeof value === 'object' && value !== null && 'id' in value && value.id instanceof Uint8Array && 'key' in value
+    && (value.key instanceof Uint8Array || (typeof CryptoKey !== 'undefined' && value.key instanceof CryptoKey));
 }
 
 function opened(): Promise<IDBDatabase> {

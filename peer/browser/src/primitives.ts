@@ -40,7 +40,8 @@ let chosen: Promise<Primitives> | undefined;
 
 /** Those of this page. */
 export function primitives(): Promise<Primitives> {
-  chosen ??= Promise.resolve(web);
+  // The types say that there always is one; pages of plain http have none.
+  chosen ??= (crypto.subtle as SubtleCrypto | undefined) ? Promise.resolve(web) : import('./crypto-plain.ts').then((m) => m.plain);
   return chosen;
 }
 
