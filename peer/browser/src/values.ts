@@ -1,7 +1,7 @@
 // What goes to a command or comes from one: bytes as Uint8Array, nothing as undefined, and all else as JSON. What is long goes
 // in parts.
 
-import { type Bytes, concat } from './bytes.ts';
+import type { Bytes } from './bytes.ts';
 import type { Init } from './codec.ts';
 import { PeerserverError } from './errors.ts';
 import type { Of, Value } from './wire.ts';
@@ -46,29 +46,40 @@ function encoded(value: unknown): Bytes {
   return new TextEncoder().encode(text);
 }
 
-/** Puts the parts of a value together. */
+/** Puts the parts of a value together. They are copied, so that many small ones take no more than a large one. */
 export class Parts {
   #kind: 'json' | 'bytes' | undefined;
-  #all: Uint8Array[] = [];
-  size = 0;
+  #some = false;
+  #buffer = new Uint8Array(0);
+  #size = 0;
 
   /** Takes the next part; answers the value with the last one, and then begins anew. */
   add(part: Wire | undefined, more: boolean): { value: unknown } | undefined {
     const json = part?.json.at(-1);
     const bytes = json ? undefined : part?.bytes.at(-1);
     const kind = json ? 'json' : bytes ? 'bytes' : undefined;
-    const first = this.#all.length === 0;
-    if (first ? !kind && more : kind !== this.#kind) throw new PeerserverError('malformed', 'the parts of a value do not fit together');
-    const some = json ?? bytes ?? new Uint8Array(0);
+    if (this.#some ? !kind || kind !== this.#kind : !kind && more) throw new PeerserverError('malformed', 'the parts of a value do not fit together');
     this.#kind = kind;
-    this.#all.push(some);
-    this.size += some.length;
-    if (this.size > MAX_VALUE) throw new PeerserverError('too_large', `a value is over ${MAX_VALUE} bytes`);
+    this.#some = true;
+    this.#append(json ?? bytes ?? new Uint8Array(0));
     if (more) return undefined;
-    const whole = concat(...this.#all);
-    this.#all = [];
-    this.size = 0;
+    const whole = this.#buffer.slice(0, this.#size);
+    this.#buffer = new Uint8Array(0);
+    this.#size = 0;
+    this.#some = false;
     return { value: kind === 'bytes' ? whole : kind ? decoded(whole) : undefined };
+  }
+
+  #append(part: Uint8Array): void {
+    const size = this.#size + part.length;
+    if (size > MAX_VALUE) throw new PeerserverError('too_large', `a value is over ${MAX_VALUE} bytes`);
+    if (size > this.#buffer.length) {
+      const larger = new Uint8Array(Math.min(MAX_VALUE, Math.max(size, 2 * this.#buffer.length)));
+      larger.set(this.#buffer.subarray(0, this.#size));
+      this.#buffer = larger;
+    }
+    this.#buffer.set(part, this.#size);
+    this.#size = size;
   }
 }
 

@@ -321,6 +321,8 @@ test('a hostile caller', async () => {
     ['no path', [{ call: { id: 1 } }], ['error 1 malformed']],
     ['a path of the prototype', [{ call: { id: 1, path: 'constructor' } }], ['error 1 unknown_command']],
     ['no JSON', [echo(1, json('{'))], ['error 1 malformed']],
+    ['JSON that is too deep to say again', Array.from({ length: 20 }, (_, i) => echo(1, json((i < 10 ? '[' : ']').repeat(10_000)), i < 19)), ['error 1 malformed']],
+    ['parts of nothing', [...Array.from({ length: 1000 }, () => echo(1, json(''), true)), echo(1, json('1'))], ['value 1 1']],
     ['parts of two kinds', [echo(1, json('1'), true), echo(1, bytes(1)), echo(1, bytes(1))], ['error 1 malformed']],
     ['a part of nothing', [echo(1, undefined, true), echo(1)], ['error 1 malformed']],
     ['nothing after a part', [echo(1, json('1'), true), echo(1)], ['error 1 malformed']],
