@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/peerservers/peerserver/node"
 )
 
 // settings are what a command could have.
@@ -167,6 +169,17 @@ func TestNamesInTheEnvironment(t *testing.T) {
 			if env := envName(name); env == "PEERSERVER_PORT" || strings.HasPrefix(env, "PEERSERVER_PORT_") || strings.HasPrefix(env, "PEERSERVER_SERVICE_") {
 				t.Errorf("%s --%s is set by Kubernetes", c.name, name)
 			}
+		}
+	}
+}
+
+// No relayed data is said by 0 on the command line and by a negative number in a
+// node.Config, whose zero value is the usual.
+func TestRelayDataFlag(t *testing.T) {
+	for flag, want := range map[int]int{0: -1, -1: -1, 1000: 1000} {
+		f := nodeFlags{cfg: node.Config{RelayData: flag}}
+		if err := f.complete(); err != nil || f.cfg.RelayData != want {
+			t.Errorf("--relay-data %d is %d, %v; want %d", flag, f.cfg.RelayData, err, want)
 		}
 	}
 }

@@ -63,7 +63,8 @@ type Conn struct {
 	dirty    bool    // on the flusher's list
 	writing  bool    // a writer has bytes of this connection
 	closing  bool    // a close frame is queued or came; nothing follows
-	behind   bool    // something was queued then that the client did not get
+	slow     bool    // the writer waits for the client
+	lost     bool    // messages that were queued were thrown away
 	hangUp   bool    // close the socket as soon as all is written
 	dead     bool    // the socket is closed
 }
@@ -166,7 +167,7 @@ func (c *Conn) queue(p []byte) (int, error) {
 		return 0, net.ErrClosed
 	}
 	if len(p) > 0 && p[0] == opClose {
-		c.endQueue()
+		c.closing = true
 	}
 	c.out.b = append(c.out.b, p...)
 	c.markDirty()
@@ -182,19 +183,11 @@ func (c *Conn) control(opcode byte, data []byte) {
 	c.markDirty()
 }
 
-// endQueue lets no message follow those that are queued. mu is held.
-func (c *Conn) endQueue() {
-	if !c.closing {
-		c.closing, c.behind = true, (c.out != nil && len(c.out.b) > 0) || c.inFlight > 0
-	}
-}
-
 // overflow closes a client that is too slow: what it was still to get makes
 // room for the reason. mu is held.
 func (c *Conn) overflow() {
 	c.host.totals.slowClosed.Add(1)
-	c.endQueue()
-	c.behind = true
+	c.lost = true
 	c.out.b = c.out.b[:0]
 	c.closeLocked(protocol.CloseTryAgainLater, "too slow to read")
 }
@@ -210,7 +203,7 @@ func (c *Conn) Close(code int, reason string) {
 }
 
 func (c *Conn) closeLocked(code int, reason string) {
-	c.endQueue()
+	c.closing = true
 	c.control(opClose, websocket.FormatCloseMessage(code, reason))
 	// The client's answer to the close ends the reader, or else this.
 	c.nc.SetReadDeadline(time.Now().Add(closeLinger))
@@ -227,8 +220,8 @@ func (c *Conn) killLocked() {
 	if c.dead {
 		return
 	}
-	c.endQueue()
-	c.dead = true
+	c.lost = c.lost || c.hasMessages()
+	c.dead, c.closing = true, true
 	if c.out != nil {
 		freeOut(c.out)
 		c.out = nil
@@ -307,8 +300,21 @@ func (s Seat) Free() {
 func (c *Conn) Behind() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.endQueue()
-	return c.behind
+	// A writer that does not wait for the client has written in a moment.
+	for range 100 {
+		if !c.writing || c.slow || c.dead {
+			break
+		}
+		c.mu.Unlock()
+		time.Sleep(100 * time.Microsecond)
+		c.mu.Lock()
+	}
+	return c.lost || c.inFlight > 0 || c.hasMessages()
+}
+
+// hasMessages says whether more is queued than a close frame. mu is held.
+func (c *Conn) hasMessages() bool {
+	return c.out != nil && len(c.out.b) > 0 && c.out.b[0] != opClose
 }
 
 // countBytes is called by the reader.

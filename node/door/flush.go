@@ -128,6 +128,7 @@ func (c *Conn) settle() {
 func (c *Conn) drain(buf *buffer, done int) {
 	for {
 		c.mu.Lock()
+		c.slow = true
 		wait := c.host.cfg.WriteTimeout
 		if c.closing {
 			wait = min(wait, closeLinger)
@@ -150,7 +151,7 @@ func (c *Conn) drain(buf *buffer, done int) {
 		freeOut(buf)
 		if c.out == nil || c.dead {
 			c.setWriteDeadline(time.Time{})
-			c.writing = false
+			c.writing, c.slow = false, false
 			c.settle()
 			c.mu.Unlock()
 			return

@@ -147,12 +147,16 @@ func TestBehind(t *testing.T) {
 		"broken, something queued": {1, func(*Conn) {}, true},
 		"killed, something queued": {1, func(c *Conn) { c.kill() }, true},
 		"too slow":                 {1 << 12, func(*Conn) {}, true},
+		"slow, being written":      {-1, func(*Conn) {}, true},
 	} {
 		s := serve(t, Config{Queue: 1 << 10}, overFront)
 		s.dial()
 		c := s.session().c
 		c.mu.Lock()
-		c.writing = true // no flusher takes it
+		c.writing, c.slow = true, true // no flusher takes it
+		if q.queued < 0 {
+			c.inFlight = 1
+		}
 		c.mu.Unlock()
 		if q.queued > 0 {
 			if b, ok := c.Begin(); ok {

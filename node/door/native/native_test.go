@@ -145,7 +145,7 @@ func enters(t *testing.T, url string, n byte, app protocol.AppID) *client {
 func (c *client) sees(other *client, before bool) {
 	c.t.Helper()
 	a := c.next().GetArrived()
-	if a == nil || a.Before != before || !bytes.Equal(a.App, chess[:]) || !bytes.Equal(a.Session, c.session[:]) {
+	if a == nil || a.Before != before || !bytes.Equal(a.App, chess[:]) || !bytes.Equal(a.Session, c.session[:]) || !bytes.Equal(a.Node, other.asked.Node) {
 		c.t.Fatalf("saw %v, want %v with before %v", a, other.session, before)
 	}
 	p, err := a.Presence.Verify(chess)
@@ -210,7 +210,7 @@ func TestTwoNodes(t *testing.T) {
 	}
 }
 
-// A socket that ends ends its memberships; a second session of the same peer is
+// The memberships of a socket that ends are lost in the end; a second session of the same peer is
 // another member.
 func TestSessions(t *testing.T) {
 	net := testnet.Start(t, 1)
@@ -233,8 +233,8 @@ func TestSessions(t *testing.T) {
 	}
 	two.hears(watcher, "to one session")
 	one.ws.Close()
-	if d := watcher.next().GetDeparted(); d == nil || string(d.Member) != string(one.member().Bytes()) {
-		t.Fatalf("saw %v, want that the first session left", d)
+	if d := watcher.next().GetDeparted(); d == nil || !d.Lost || string(d.Member) != string(one.member().Bytes()) {
+		t.Fatalf("saw %v, want that the first session is lost", d)
 	}
 }
 
@@ -390,6 +390,7 @@ func FuzzToNode(f *testing.F) {
 		{Ref: 4, Body: &protocol.ToNode_Part{Part: &protocol.Part{App: app[:], Session: []byte{3, 0, 0, 0, 0, 0, 0, 0}}}},
 		{Ref: 5, Body: &protocol.ToNode_Send{Send: &protocol.Send{App: app[:], Session: []byte{3, 0, 0, 0, 0, 0, 0, 0}, To: make([]byte, 40), Envelope: &protocol.Envelope{Body: []byte("x")}}}},
 		{Ref: 6, Body: &protocol.ToNode_Beat{}},
+		{Ref: 7, Body: &protocol.ToNode_Broadcast{Broadcast: &protocol.Broadcast{App: app[:], Session: []byte{3, 0, 0, 0, 0, 0, 0, 0}, Envelope: &protocol.Envelope{Body: []byte("x")}}}},
 	} {
 		b, err := proto.Marshal(body)
 		if err != nil {

@@ -9,17 +9,27 @@ import (
 	"github.com/peerservers/peerserver/relay"
 )
 
-// keep begins to hold what comes for a member whose socket has ended. Behind
-// says that something is missing already, so that its peer cannot resume.
-func (m *member) keep(behind bool) {
-	h := &held{until: time.Now().Add(protocol.ResumeWithin), over: behind}
-	m.mu.Lock()
-	h.seat = m.s.c.Unseat()
-	m.s, m.held = nil, h
-	m.mu.Unlock()
-	if m.replaced.Load() || !m.d.keeper.add(m, h.until) {
-		m.lose(h.until)
+// keepAll keeps the members of a socket that has ended. What was not written to
+// it is missing, and then they cannot be resumed.
+func (s *session) keepAll() {
+	until := time.Now().Add(protocol.ResumeWithin)
+	for _, m := range s.members {
+		m.mu.Lock()
+		m.s, m.held = nil, &held{until: until, seat: s.c.Unseat()}
+		m.mu.Unlock()
 	}
+	behind := s.c.Behind() // only now: nothing is written to it any more
+	for _, m := range s.members {
+		m.mu.Lock()
+		if behind {
+			m.overflow()
+		}
+		m.mu.Unlock()
+		if m.replaced.Load() || !m.d.keeper.add(m, until) {
+			m.lose(until)
+		}
+	}
+	clear(s.members)
 }
 
 // hold takes an event while the member is kept. What cannot be held is missing
@@ -37,9 +47,7 @@ func (m *member) hold(e *relay.Event) bool {
 	}
 	size := len(e.Payload) + 2*protocol.MaxMemberID
 	if len(h.messages) == protocol.KeptMessages || h.bytes+size > protocol.KeptBytes || !m.d.keeper.room(size) {
-		h.over = true
-		m.d.keeper.bytes.Add(-int64(h.bytes))
-		h.messages, h.bytes = nil, 0
+		m.overflow()
 		return !isEnvelope
 	}
 	h.bytes += size
@@ -52,6 +60,13 @@ func (m *member) hold(e *relay.Event) bool {
 		h.failing = append(h.failing, relay.Undelivered{From: e.From, Ref: slices.Clone(e.Ref)})
 	}
 	return true
+}
+
+// overflow says that something is missing. mu is held.
+func (m *member) overflow() {
+	h := m.held
+	m.d.keeper.bytes.Add(-int64(h.bytes))
+	h.over, h.messages, h.bytes = true, nil, 0
 }
 
 // release ends the holding, but for the seat. mu is held.

@@ -282,11 +282,7 @@ func (s *session) Sweep(now time.Time) {
 func (s *session) Closed() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	behind := s.c.Behind()
-	for _, m := range s.members {
-		m.keep(behind)
-	}
-	clear(s.members)
+	s.keepAll()
 	s.d.sessions.Add(-1)
 }
 
