@@ -32,6 +32,7 @@ type homes struct {
 	mu    sync.Mutex
 	urls  []string
 	nodes map[string]protocol.NodeID // whose record named the URL
+	fixed bool                       // there are to be no others
 }
 
 // newHomes are those of the options, of which there may be none when others will
@@ -75,6 +76,9 @@ func (h *homes) lost(u string) {
 func (h *homes) learn(records []*protocol.SignedRecord) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	if h.fixed {
+		return
+	}
 	for _, s := range records[:min(len(records), protocol.MaxNodesRecords)] {
 		if s == nil || len(s.Key) != len(protocol.NodeID{}) {
 			continue
@@ -115,6 +119,30 @@ func (h *homes) near(rec *protocol.Record, from netip.Addr) {
 		default:
 		}
 	}
+}
+
+// pin has only the URLs that there are be used, and only while they are of a
+// node.
+func (h *homes) pin(node protocol.NodeID) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.fixed = true
+	for _, u := range h.urls {
+		h.nodes[u] = node
+	}
+}
+
+// of are the URLs that a node's record has named.
+func (h *homes) of(node protocol.NodeID) (urls []string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for u, of := range h.nodes {
+		if of == node {
+			urls = append(urls, u)
+		}
+	}
+	slices.Sort(urls)
+	return urls
 }
 
 // makeRoom forgets the last node that was learnt if there are too many. Those
@@ -168,6 +196,9 @@ func (r *Room) rejoin(wait time.Duration) (s *socket, next time.Duration) {
 			r.log.Debug("no node lets in") // the error has addresses
 		}
 		wait = min(max(2*wait, backoffMin), backoffMax)
+	}
+	if s != nil {
+		r.enters(s)
 	}
 	return s, wait
 }

@@ -55,6 +55,8 @@ type Options struct {
 	OnBroadcast func(Sender, []byte)
 
 	network lan.Network // nil: this machine's; tests have one in memory
+	listens bool        // Listen has made it
+	dialled *dialled    // nil: Dial has not
 }
 
 // Room is a membership of one app.
@@ -123,6 +125,9 @@ func Join(ctx context.Context, app string, o Options) (*Room, error) {
 		r.giveUp()
 		return nil, err
 	}
+	if s != nil {
+		r.enters(s)
+	}
 	r.all.Go(func() { r.run(s) }) //nolint:contextcheck // ctx bounds the joining, and nothing later
 	r.all.Go(r.deliverStrangers)
 	return r, nil
@@ -159,11 +164,14 @@ func newRoom(app string, o Options) (*Room, error) {
 	if r.homes, err = newHomes(o.Nodes, o.LAN); err != nil {
 		return nil, err
 	}
+	if d := o.dialled; d != nil {
+		r.homes.pin(d.node)
+	}
 	if r.key == nil {
 		_, r.key, _ = ed25519.GenerateKey(nil) // from crypto/rand, which does not fail
 	}
 	if len(r.key) != ed25519.PrivateKeySize {
-		return nil, protocol.Errorf(protocol.CodeMalformed, "peer: an identity is an ed25519 key of %d bytes", ed25519.PrivateKeySize)
+		return nil, errIdentity()
 	}
 	r.app = protocol.App(namespace, []byte(app), o.Secret)
 	r.secret = protocol.SealSecret(r.app, o.Secret)

@@ -59,8 +59,11 @@ func (r *Room) arrived(a *protocol.Arrived) {
 }
 
 // remember makes room for a member, with mu held. It returns nil when all that
-// are remembered are there.
+// are remembered are there, and for one that the room has nothing to do with.
 func (r *Room) remember(id protocol.Member) *member {
+	if !r.wants(id.Peer) {
+		return nil
+	}
 	if len(r.members) >= maxKnown {
 		for old, m := range r.members {
 			if !m.isThere() && !m.running {

@@ -218,12 +218,11 @@ func (r *Room) enters(s *socket) {
 	}
 }
 
-// serve reads and writes until the connection ends or the room is left. It
+// serve, after enters, reads and writes until the connection ends or the room is left. It
 // reports whether the connection broke, rather than being ended by the node.
 func (r *Room) serve(s *socket) (broke bool) {
 	stop := closeWith(r.wire, s.ws)
 	defer stop()
-	r.enters(s)
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
