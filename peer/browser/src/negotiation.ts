@@ -269,12 +269,13 @@ export class Negotiation implements AttemptHost {
   async #signalled(kind: number, sequence: bigint, plain: Uint8Array): Promise<void> {
     const said: unknown = JSON.parse(new TextDecoder().decode(plain));
     if (kind === Kind.offer && isDescription(said, 'offer')) await this.#onOffer(said, sequence);
-    if (kind === Kind.answer && isDescription(said, 'answer')) await this.#onAnswer(said);
+    if (kind === Kind.answer && isDescription(said, 'answer')) await this.#onAnswer(said, sequence);
     if (kind === Kind.candidates && Array.isArray(said)) await this.#onCandidates(said as RTCIceCandidateInit[]);
   }
 
   async #onOffer(said: Description, sequence: bigint): Promise<void> {
     let attempt = this.attempt;
+    if (attempt && sequence < attempt.heard) return; // a node has held it back
     if (attempt && attempt.pc.signalingState === 'have-local-offer' && this.#peer.lower) return; // two crossed, and ours stands
     const known = attempt?.remote && origin(attempt.pc.remoteDescription?.sdp ?? '') === origin(said.sdp);
     if (!attempt || !known) {
@@ -285,16 +286,18 @@ export class Negotiation implements AttemptHost {
     } else if (attempt.open) {
       this.#restarted = performance.now(); // theirs will do
     }
+    attempt.heard = sequence;
     await this.#remote(attempt, said);
     const answer = await attempt.pc.createAnswer();
     await attempt.pc.setLocalDescription(answer);
     if (this.attempt === attempt) this.#describe(Kind.answer, { type: 'answer', sdp: answer.sdp ?? '', re: Number(sequence) });
   }
 
-  async #onAnswer(said: Description): Promise<void> {
+  async #onAnswer(said: Description, sequence: bigint): Promise<void> {
     const attempt = this.attempt;
-    if (!attempt || attempt.pc.signalingState !== 'have-local-offer') return;
+    if (!attempt || attempt.pc.signalingState !== 'have-local-offer' || sequence < attempt.heard) return;
     if (said.re !== undefined && BigInt(said.re) !== attempt.offer) return;
+    attempt.heard = sequence;
     await this.#remote(attempt, said);
   }
 
