@@ -222,5 +222,10 @@ func (p *Peer) waiting() bool {
 	if p.lanes[laneMain] == nil {
 		return p.relay != nil && len(p.relay.out.queue) > 0
 	}
-	return p.lanes[laneMain].dc.BufferedAmount() > 0 || p.lanes[laneControl].dc.BufferedAmount() > 0
+	for _, c := range p.lanes {
+		if c.dc.BufferedAmount() > 0 && c.dc.ReadyState() == webrtc.DataChannelStateOpen {
+			return true
+		}
+	}
+	return false
 }
