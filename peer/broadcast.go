@@ -63,8 +63,9 @@ func (r *Room) Broadcast(ctx context.Context, b []byte) error {
 }
 
 // toAll does something for all peers at once.
-func (r *Room) toAll(send func(*Peer) error) error {
-	peers := r.Peers()
+func (r *Room) toAll(send func(*Peer) error) error { return sendAll(r.Peers(), send) }
+
+func sendAll(peers []*Peer, send func(*Peer) error) error {
 	errs := make([]error, len(peers))
 	var all sync.WaitGroup
 	for i, p := range peers {

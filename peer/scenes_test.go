@@ -5,6 +5,7 @@ import (
 	"crypto/ed25519"
 	"crypto/rand"
 	"crypto/sha256"
+	"errors"
 	"net"
 	"runtime"
 	"slices"
@@ -13,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/peerservers/peerserver/protocol"
 	"github.com/peerservers/peerserver/testnet"
 )
 
@@ -54,6 +56,28 @@ func TestOneIdentityTwice(t *testing.T) {
 	list := bob.Peers()
 	if len(list) != 2 || list[0].ID() != list[1].ID() || list[0].ID() != phone.ID() || list[0].Session() == list[1].Session() {
 		t.Errorf("bob has %d peers, want two sessions of one id", len(list))
+	}
+	if err := bob.Send(t.Context(), phone.ID(), []byte("to both")); err != nil {
+		t.Fatal(err)
+	}
+	phone.sees("bob: to both")
+	laptop.sees("bob: to both")
+	if err := list[0].Send(t.Context(), []byte("to one")); err != nil {
+		t.Fatal(err)
+	}
+	one, other := phone, laptop
+	if list[0].Session() == laptop.Session() {
+		one, other = laptop, phone
+	}
+	one.sees("bob: to one")
+	err = bob.Send(t.Context(), bob.ID(), []byte("to nobody"))
+	if e, ok := errors.AsType[*protocol.Error](err); !ok || e.Code != protocol.CodeUnknownPeer {
+		t.Errorf("sent to nobody: %v", err)
+	}
+	bob.says("to all")
+	other.sees("bob: to all")
+	if slices.Contains(other.list(), "bob: to one") {
+		t.Error("what was for one session has come to the other")
 	}
 	phone.leave()
 	bob.sees("-phone")
