@@ -70,6 +70,8 @@ globalThis.peer = {
     await until(() => heard.some((h) => h.id === id));
     return heard.find((h) => h.id === id);
   },
+  /** Resolves when anybody has said `text`. */
+  told: (text) => until(() => heard.some((h) => h.text === text)),
   peers: () => peers,
   /** Whom the iteration over the room has given, and whether it has ended. */
   iterated: () => iterated,
@@ -92,6 +94,12 @@ globalThis.peer = {
     await until(() => nodes.length > 1 && nodes.at(-1) !== undefined);
     return nodes.at(-1);
   },
+  /** Resolves when `n` are connected directly. */
+  async direct(n) {
+    while (room.peers.filter((other) => other.connection?.connectionState === 'connected').length < n) await new Promise((resolve) => setTimeout(resolve, 50));
+  },
+  /** The SDP of all connections. */
+  descriptions: () => room.peers.flatMap(({ connection }) => [connection.localDescription.sdp, connection.remoteDescription.sdp]),
   say: (text) => room.broadcast(text),
   heard: () => heard,
   /** Sends `size` bytes in pieces, and answers their hash. */
