@@ -1,5 +1,5 @@
 // Builds what nodes serve and what is committed, dist/sdk.js and dist/sdk-plain.js: `node build.mjs`. With --check it only
-// compares. With --types it writes dist/types too, which is for the package.
+// compares. With --types it writes dist/types too, which is for the package; with --types-to DIR it writes only those, there.
 
 import { spawnSync } from 'node:child_process';
 import { readFileSync, writeFileSync } from 'node:fs';
@@ -31,12 +31,18 @@ async function make(entry, name, plugins = []) {
   else if (!bytes.equals(readFileSync(out))) throw new Error(`dist/${name} is not what src makes; run: npm run build`);
 }
 
-await make('index.ts', 'sdk.js', [apart]);
-await make('crypto-plain.ts', 'sdk-plain.js');
+/** The types of what index.ts exports. */
+function declare(outDir) {
+  const args = ['--noEmit', 'false', '--declaration', '--emitDeclarationOnly', '--stripInternal', '--outDir', outDir, '-p', 'tsconfig.types.json'];
+  const { status } = spawnSync(join(here, 'node_modules', '.bin', 'tsc'), args, { cwd: here, stdio: 'inherit' });
+  if (status !== 0) throw new Error('tsc fails');
+}
 
-if (process.argv.includes('--types')) {
-  const tsc = join(here, 'node_modules', '.bin', 'tsc');
-  const args = ['--noEmit', 'false', '--declaration', '--emitDeclarationOnly', '--stripInternal', '--rootDir', 'src', '--outDir', 'dist/types', '-p', 'tsconfig.types.json'];
-  const { status } = spawnSync(tsc, args, { cwd: here, stdio: 'inherit' });
-  process.exitCode = status ?? 1;
+const [option, to = 'dist/types'] = process.argv.slice(2);
+if (option === '--types-to') {
+  declare(to);
+} else {
+  await make('index.ts', 'sdk.js', [apart]);
+  await make('crypto-plain.ts', 'sdk-plain.js');
+  if (option === '--types') declare(to);
 }

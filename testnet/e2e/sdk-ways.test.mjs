@@ -5,6 +5,8 @@ import { execFileSync } from 'node:child_process';
 import { once } from 'node:events';
 import { createServer } from 'node:http';
 import { after, before, test } from 'node:test';
+import wrtc from '@roamhq/wrtc';
+import WebSocket from 'ws';
 import { openBrowser } from './browser.mjs';
 import { MEET_WITHIN, newRoom, report } from './scenes.mjs';
 import { startNodes } from './servers.mjs';
@@ -244,6 +246,35 @@ test('a page without WebCrypto meets one with it', () => withTabs(1, async (one)
   } finally {
     await context.close();
     await site.close();
+    await nodes.close();
+  }
+}));
+
+test('Node, with a WebRTC and a WebSocket implementation handed in, and the module that nodes serve', () => withTabs(1, async (one) => {
+  const nodes = await startNodes({ nodes: 1 });
+  const { join } = await import('../../peer/browser/dist/sdk.js');
+  const app = newRoom('ways');
+  const heard = [];
+  let room;
+  try {
+    const id = await one.call('join', { urls: nodes.ws, app, name: 'Ada' });
+    room = await join(app, { nodes: nodes.ws, name: 'Node', rtc: wrtc.RTCPeerConnection, webSocket: WebSocket });
+    room.on('message', (peer, data) => heard.push([peer.id, peer.path, new TextDecoder().decode(data)]));
+    const first = await within(MEET_WITHIN, 'they meet', new Promise((resolve) => room.on('peer', resolve)), () => one.detail());
+    assert.deepEqual([first.id, first.name], [id, 'Ada']);
+    assert.equal(await first.call('add', [2, 3]), 5);
+    await first.send('from Node');
+    await until(MEET_WITHIN, 'it is heard', one, (state) => state.heard.some(([, text]) => text === 'from Node'));
+    await one.call('say', 'from the tab');
+    const hears = async () => {
+      while (heard.length === 0) await apart(0.05);
+    };
+    await within(MEET_WITHIN, 'it hears', hears());
+    assert.deepEqual(heard, [[id, 'direct', 'from the tab']]);
+    await room.leave();
+    await until(MEET_WITHIN, 'it has left', one, (state) => state.events.some(([event, , lost]) => event === 'leave' && lost === false));
+  } finally {
+    await room?.leave();
     await nodes.close();
   }
 }));

@@ -3,7 +3,7 @@
 import { equal, hex, keyOf, printed } from './bytes.ts';
 import { openBroadcast, sealBroadcast, type Identity, Window } from './crypto.ts';
 import { PeerserverError } from './errors.ts';
-import type { Peer } from './peer.ts';
+import type { Member } from './member.ts';
 import type { Envelope, Of, Spread } from './wire.ts';
 
 const MAX_MESSAGE = 57_000; // so that the envelope is one that nodes take
@@ -25,15 +25,15 @@ export interface BroadcastsRoom {
   readonly identity: Identity;
   readonly broadcastKey: Uint8Array;
   /** Those who are connected. */
-  readonly peers: Peer[];
-  find(member: Uint8Array): Peer | undefined;
+  readonly connected: Member[];
+  find(member: Uint8Array): Member | undefined;
   /** Whether there is a node. */
   readonly homed: boolean;
   /** Whether there are members that are not connected, as far as is known. */
   readonly others: boolean;
   /** Gives an envelope to the node. */
   publish(envelope: Of<typeof Envelope>): Promise<void>;
-  message(peer: Peer, data: Uint8Array<ArrayBuffer>): void;
+  message(peer: Member, data: Uint8Array<ArrayBuffer>): void;
   broadcast(sender: Sender, data: Uint8Array<ArrayBuffer>): void;
 }
 
@@ -64,12 +64,12 @@ export class Broadcasts {
   async #give(envelope: Of<typeof Envelope>): Promise<void> {
     const pass = !this.#room.homed;
     const published = !pass && this.#room.others ? this.#room.publish(envelope) : Promise.resolve();
-    await Promise.allSettled(this.#room.peers.map((peer) => peer.sendControl({ spread: { envelope, pass } })));
+    await Promise.allSettled(this.#room.connected.map((peer) => peer.sendControl({ spread: { envelope, pass } })));
     await published;
   }
 
   /** Takes what came over a connection. */
-  spread(peer: Peer, { envelope, pass }: Of<typeof Spread>): void {
+  spread(peer: Member, { envelope, pass }: Of<typeof Spread>): void {
     if (envelope) this.#queue(envelope, pass ? peer : undefined);
   }
 
@@ -78,13 +78,13 @@ export class Broadcasts {
     this.#queue(envelope, undefined);
   }
 
-  #queue(envelope: Of<typeof Envelope>, passFor: Peer | undefined): void {
+  #queue(envelope: Of<typeof Envelope>, passFor: Member | undefined): void {
     if (this.#queued >= MAX_QUEUED) return;
     this.#queued++;
     this.#in = this.#in.then(() => this.#open(envelope, passFor)).catch(() => {}).finally(() => void this.#queued--);
   }
 
-  async #open(envelope: Of<typeof Envelope>, passFor: Peer | undefined): Promise<void> {
+  async #open(envelope: Of<typeof Envelope>, passFor: Member | undefined): Promise<void> {
     const { header, plain } = await openBroadcast(envelope, this.#room.app, this.#room.broadcastKey);
     if (equal(header.from, this.#room.member)) return;
     this.#window(keyOf(header.from)).take(header.sequence);
@@ -93,12 +93,12 @@ export class Broadcasts {
     const data = plain as Uint8Array<ArrayBuffer>;
     if (peer?.open) return this.#room.message(peer, data);
     const [id, session] = [header.from.subarray(0, 32), header.from.subarray(32)];
-    this.#room.broadcast({ id: printed(id), session: hex(session), name: peer?.name ?? '' }, data);
+    this.#room.broadcast({ id: printed(id), session: hex(session), name: peer?.presence.name ?? '' }, data);
   }
 
   /** For one who has no node: to those whom it does not reach. */
-  #pass(from: Peer, envelope: Of<typeof Envelope>): void {
-    for (const peer of this.#room.peers) {
+  #pass(from: Member, envelope: Of<typeof Envelope>): void {
+    for (const peer of this.#room.connected) {
       if (peer !== from && !from.linked.has(keyOf(peer.presence.member))) peer.sendControl({ spread: { envelope } }).catch(() => {});
     }
   }

@@ -2,7 +2,8 @@
 
 import { equal, keyOf } from './bytes.ts';
 import { type Presence, verifyPresence } from './crypto.ts';
-import type { Path, Peer } from './peer.ts';
+import type { Member } from './member.ts';
+import type { Path } from './peer.ts';
 import { type Control, type Envelope, Forward, type Of, Path as Wire } from './wire.ts';
 
 const MAX_LINKED = 100; // of a peer
@@ -20,8 +21,8 @@ export interface LinksRoom {
   readonly app: Uint8Array;
   readonly member: Uint8Array;
   /** Those who are connected. */
-  readonly peers: Peer[];
-  find(member: Uint8Array): Peer | undefined;
+  readonly connected: Member[];
+  find(member: Uint8Array): Member | undefined;
   /** A member that a peer is connected to. */
   linked(presence: Presence): void;
   /** An envelope for this one. */
@@ -37,7 +38,7 @@ interface Queue {
 
 export class Links {
   readonly #room: LinksRoom;
-  readonly #queues = new WeakMap<Peer, Queue>();
+  readonly #queues = new WeakMap<Member, Queue>();
   readonly #waiting = new Map<number, (code: number) => void>();
   #ref = 0;
 
@@ -46,27 +47,27 @@ export class Links {
   }
 
   /** Tells the others of one who is connected now, and that one of the others. */
-  opened(peer: Peer): void {
+  opened(peer: Member): void {
     this.changed(peer);
-    for (const other of this.#room.peers.slice(0, MAX_LINKED)) if (other !== peer) this.#tell(peer, other);
+    for (const other of this.#room.connected.slice(0, MAX_LINKED)) if (other !== peer) this.#tell(peer, other);
   }
 
   /** Tells the others how it is connected now. */
-  changed(peer: Peer): void {
-    for (const other of this.#room.peers) if (other !== peer) this.#tell(other, peer);
+  changed(peer: Member): void {
+    for (const other of this.#room.connected) if (other !== peer) this.#tell(other, peer);
   }
 
-  ended(peer: Peer): void {
+  ended(peer: Member): void {
     peer.linked.clear();
-    for (const other of this.#room.peers) other.sendControl({ unlinked: { member: peer.presence.member } }).catch(() => {});
+    for (const other of this.#room.connected) other.sendControl({ unlinked: { member: peer.presence.member } }).catch(() => {});
   }
 
-  #tell(to: Peer, of: Peer): void {
+  #tell(to: Member, of: Member): void {
     if (of.path) to.sendControl({ linked: { presence: of.presence.signed, path: PATHS[of.path] } }).catch(() => {});
   }
 
   /** Takes what a peer says of its links, in order. Answers whether it was that. */
-  control(peer: Peer, said: Of<typeof Control>): boolean {
+  control(peer: Member, said: Of<typeof Control>): boolean {
     if (said.forwarded) {
       this.#waiting.get(said.forwarded.ref)?.(said.forwarded.code);
     } else if (said.forward) {
@@ -79,20 +80,20 @@ export class Links {
     return true;
   }
 
-  #queue(peer: Peer): Queue {
+  #queue(peer: Member): Queue {
     const queue = this.#queues.get(peer) ?? { turn: Promise.resolve(), length: 0, credit: FORWARDS.burst, filled: 0 };
     this.#queues.set(peer, queue);
     return queue;
   }
 
-  #queued(peer: Peer, take: () => Promise<void>): void {
+  #queued(peer: Member, take: () => Promise<void>): void {
     const queue = this.#queue(peer);
     if (queue.length >= MAX_QUEUED) return;
     queue.length++;
     queue.turn = queue.turn.then(take).catch(() => {}).finally(() => void queue.length--);
   }
 
-  async #take(peer: Peer, said: Of<typeof Control>): Promise<void> {
+  async #take(peer: Member, said: Of<typeof Control>): Promise<void> {
     if (said.passed) await this.#room.passed(said.passed);
     if (said.unlinked) peer.linked.delete(keyOf(said.unlinked.member));
     if (!said.linked?.presence) return;
@@ -106,13 +107,13 @@ export class Links {
 
   /** One that is known need not be verified again. */
   async #verified(signed: Presence['signed']): Promise<Presence> {
-    const known = signed.key.length === 32 && this.#room.peers.map((peer) => peer.presence).find((p) => equal(p.signed.signature, signed.signature));
+    const known = signed.key.length === 32 && this.#room.connected.map((peer) => peer.presence).find((p) => equal(p.signed.signature, signed.signature));
     if (known && equal(known.signed.body, signed.body) && equal(known.signed.key, signed.key)) return known;
     return verifyPresence(signed, this.#room.app);
   }
 
   /** Passes on what a peer has for another; answers the code. */
-  #pass(peer: Peer, { to, envelope }: Of<typeof Forward>): number {
+  #pass(peer: Member, { to, envelope }: Of<typeof Forward>): number {
     const queue = this.#queue(peer);
     const now = performance.now();
     queue.credit = Math.min(FORWARDS.burst, queue.credit + (now - queue.filled) / FORWARDS.each);
@@ -129,21 +130,21 @@ export class Links {
   /** Whether somebody who is connected says that it is connected to this one. */
   has(member: Uint8Array): boolean {
     const key = keyOf(member);
-    return this.#room.peers.some((peer) => peer.linked.has(key));
+    return this.#room.connected.some((peer) => peer.linked.has(key));
   }
 
   /** Sends an envelope through a peer; answers whether one has passed it on. Without a node, `alone`, more of them are tried. */
   async forward(to: Uint8Array, envelope: Of<typeof Envelope>, alone: boolean): Promise<boolean> {
     if (envelope.body.length + envelope.signature.length > MAX_ENVELOPE) return false;
     const key = keyOf(to);
-    const vias = this.#room.peers.filter((peer) => peer.passes && (peer.linked.get(key)?.path ?? 'nodes') !== 'nodes');
+    const vias = this.#room.connected.filter((peer) => peer.passes && (peer.linked.get(key)?.path ?? 'nodes') !== 'nodes');
     for (const via of vias.slice(0, alone ? VIAS : 1)) {
       if ((await this.#ask(via, to, envelope)) === CODES.ok) return true;
     }
     return false;
   }
 
-  #ask(via: Peer, to: Uint8Array, envelope: Of<typeof Envelope>): Promise<number> {
+  #ask(via: Member, to: Uint8Array, envelope: Of<typeof Envelope>): Promise<number> {
     return new Promise((resolve) => {
       this.#ref = this.#ref >= 0x7fffffff ? 1 : this.#ref + 1;
       const ref = this.#ref;

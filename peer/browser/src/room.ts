@@ -13,6 +13,7 @@ import { Events } from './events.ts';
 import { Home } from './home.ts';
 import { Links } from './links.ts';
 import type { NodeConnection } from './node.ts';
+import type { Member } from './member.ts';
 import { Peer } from './peer.ts';
 import { Roster } from './roster.ts';
 import { type Envelope, Kind, type Of, type ToPeer } from './wire.ts';
@@ -99,20 +100,24 @@ export class Room extends Events<RoomEvents> implements AsyncDisposable {
   readonly #links: Links;
   readonly #broadcasts: Broadcasts;
   readonly #home: Home;
-  readonly #sealing = new WeakMap<Peer, Promise<unknown>>(); // envelopes leave in the order of their sequences
+  readonly #sealing = new WeakMap<Member, Promise<unknown>>(); // envelopes leave in the order of their sequences
   #node: NodeConnection | undefined; // joined, or being joined
   #taking: Promise<unknown> = Promise.resolve();
   #left = false;
   #offs: (() => void)[] = [];
 
-  /** Use join. */
+  /**
+   * Use join.
+   *
+   * @internal
+   */
   constructor(keys: Keys, options: JoinOptions) {
     super();
     this.#keys = keys;
     this.#options = options;
     this.#member = concat(keys.identity.id, this.#session);
     this.id = printed(keys.identity.id);
-    this.#roster = new Roster(this.#forPeers(), options.maxPeers);
+    this.#roster = new Roster(this.#forMembers(), options.maxPeers);
     this.#links = new Links(this.#forLinks());
     this.#broadcasts = new Broadcasts(this.#forBroadcasts());
     this.#home = new Home({
@@ -127,7 +132,7 @@ export class Room extends Events<RoomEvents> implements AsyncDisposable {
 
   /** Those who are connected. */
   get peers(): Peer[] {
-    return this.#roster.peers;
+    return this.#roster.connected.map((member) => member.peer);
   }
 
   /** How many others the app has, as far as is known; this peer connects to `maxPeers` of them at most. */
@@ -210,7 +215,7 @@ export class Room extends Events<RoomEvents> implements AsyncDisposable {
     return this.leave();
   }
 
-  /** Used by join. */
+  /** @internal */
   async enter(): Promise<void> {
     await this.#home.enter();
     this.#offs = onNetworkChange(() => {
@@ -268,7 +273,7 @@ export class Room extends Events<RoomEvents> implements AsyncDisposable {
   }
 
   /** Seals a signal, or a Piece, and sends it: signals through a peer that both are connected to, if there is one. */
-  async #send(to: Peer, kind: number, sequence: bigint, plain: Uint8Array): Promise<void> {
+  async #send(to: Member, kind: number, sequence: bigint, plain: Uint8Array): Promise<void> {
     const { app, identity, secret } = this.#keys;
     const header = { app, from: this.#member, to: to.presence.member, sequence, kind };
     const before = this.#sealing.get(to);
@@ -286,7 +291,7 @@ export class Room extends Events<RoomEvents> implements AsyncDisposable {
 
   // What its parts need of the room.
 
-  #forPeers(): ConstructorParameters<typeof Roster>[0] {
+  #forMembers(): ConstructorParameters<typeof Roster>[0] {
     const options = this.#options;
     return {
       member: this.#member,
@@ -295,24 +300,24 @@ export class Room extends Events<RoomEvents> implements AsyncDisposable {
       commands: this.#commands,
       relays: options.noRelay !== true,
       send: (to, kind, sequence, plain) => this.#send(to, kind, sequence, plain),
-      opened: (peer) => {
-        this.#links.opened(peer);
-        this.emit('peer', peer);
+      opened: (member) => {
+        this.#links.opened(member);
+        this.emit('peer', member.peer);
       },
-      path: (peer) => {
-        this.#links.changed(peer);
-        this.emit('path', peer);
+      path: (member) => {
+        this.#links.changed(member);
+        this.emit('path', member.peer);
       },
-      message: (peer, data) => this.emit('message', peer, data),
-      control: (peer, said) => {
-        if (said.spread) this.#broadcasts.spread(peer, said.spread);
-        else this.#links.control(peer, said);
+      message: (member, data) => this.emit('message', member.peer, data),
+      control: (member, said) => {
+        if (said.spread) this.#broadcasts.spread(member, said.spread);
+        else this.#links.control(member, said);
       },
-      ended: (peer) => {
-        this.#links.ended(peer);
-        this.emit('leave', peer, peer.lost && !this.#left);
+      ended: (member) => {
+        this.#links.ended(member);
+        this.emit('leave', member.peer, member.lost && !this.#left);
       },
-      linked: (peer) => this.#links.has(peer.presence.member),
+      linked: (member) => this.#links.has(member.presence.member),
       idle: () => this.#roster.fill(),
     };
   }
@@ -322,8 +327,8 @@ export class Room extends Events<RoomEvents> implements AsyncDisposable {
     return {
       app: this.#keys.app,
       member: this.#member,
-      get peers() { return roster.peers; },
-      find: (member) => roster.find(member),
+      get connected() { return roster.connected; },
+      find: (id) => roster.find(id),
       linked: (presence) => roster.linked(presence),
       passed: (envelope) => this.#delivered(envelope),
     };
@@ -337,12 +342,12 @@ export class Room extends Events<RoomEvents> implements AsyncDisposable {
       app, identity,
       member: this.#member,
       broadcastKey: broadcasts,
-      get peers() { return roster.peers; },
+      get connected() { return roster.connected; },
       get homed() { return home() !== undefined; },
       get others() { return roster.others; },
-      find: (member) => roster.find(member),
+      find: (id) => roster.find(id),
       publish: async (envelope) => void (await home()?.ask({ broadcast: { app, session: this.#session, envelope } })),
-      message: (peer, data) => this.emit('message', peer, data),
+      message: (member, data) => this.emit('message', member.peer, data),
       broadcast: (sender, data) => this.emit('broadcast', sender, data),
     };
   }

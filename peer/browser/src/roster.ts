@@ -2,7 +2,7 @@
 
 import { equal, keyOf } from './bytes.ts';
 import type { Presence } from './crypto.ts';
-import { Peer, type PeerRoom } from './peer.ts';
+import { Member, type MemberRoom } from './member.ts';
 import { Kind } from './wire.ts';
 
 const MAX_KNOWN = 1024;
@@ -10,9 +10,9 @@ const DOUBT_AFTER = 10_000; // whom a new node has not shown until then is not t
 const MAX_PEERS = 50;
 
 export class Roster {
-  readonly #room: PeerRoom;
+  readonly #room: MemberRoom;
   readonly #most: number;
-  readonly #known = new Map<string, Peer>(); // by member
+  readonly #known = new Map<string, Member>(); // by member
   #members = 0;
   #joined = 0; // how many there were, as the node said then
   #listed = 0; // of those, have been shown; nodes that find each other later have more
@@ -20,17 +20,17 @@ export class Roster {
   #doubt: ReturnType<typeof setTimeout> | undefined;
   #closed = false;
 
-  constructor(room: PeerRoom, most = MAX_PEERS) {
+  constructor(room: MemberRoom, most = MAX_PEERS) {
     this.#room = room;
     this.#most = most;
   }
 
   /** Those who are connected. */
-  get peers(): Peer[] {
+  get connected(): Member[] {
     return [...this.#known.values()].filter((peer) => peer.open);
   }
 
-  get all(): Iterable<Peer> {
+  get all(): Iterable<Member> {
     return this.#known.values();
   }
 
@@ -41,10 +41,10 @@ export class Roster {
 
   /** Whether there are members that are not connected. */
   get others(): boolean {
-    return this.#members > this.peers.filter((peer) => peer.shown).length;
+    return this.#members > this.connected.filter((peer) => peer.shown).length;
   }
 
-  find(member: Uint8Array): Peer | undefined {
+  find(member: Uint8Array): Member | undefined {
     return this.#known.get(keyOf(member));
   }
 
@@ -92,7 +92,7 @@ export class Roster {
   }
 
   /** Whether something of this kind is taken from a peer: those who ask may be as many again as this one asks. */
-  takes(peer: Peer, kind: number): boolean {
+  takes(peer: Member, kind: number): boolean {
     return peer.busy || (kind !== Kind.offer && kind !== Kind.data) || this.#busy < 2 * this.#most;
   }
 
@@ -123,7 +123,7 @@ export class Roster {
     return [...this.#known.values()].filter((peer) => peer.busy).length;
   }
 
-  #meet(peer: Peer, offers: boolean): void {
+  #meet(peer: Member, offers: boolean): void {
     if (this.#closed || (!peer.busy && this.#busy >= this.#most)) return;
     peer.hopeless = false;
     peer.meet(offers);
@@ -133,7 +133,7 @@ export class Roster {
    * Somebody who is known or for whom there is room. Who has departed is remembered for as long as there is: its sequences go on
    * when it comes back.
    */
-  #remember(presence: Presence): Peer | undefined {
+  #remember(presence: Presence): Member | undefined {
     const known = this.find(presence.member);
     if (known || this.#closed || equal(presence.member, this.#room.member)) return known;
     if (this.#known.size >= MAX_KNOWN) {
@@ -141,7 +141,7 @@ export class Roster {
       if (!old) return undefined;
       this.#known.delete(old[0]);
     }
-    const peer = new Peer(this.#room, presence);
+    const peer = new Member(this.#room, presence);
     this.#known.set(keyOf(presence.member), peer);
     return peer;
   }

@@ -15,7 +15,7 @@ try {
   await build({
     entryPoints: tests.map((name) => join(here, name)), outdir: out, outExtension: { '.js': '.mjs' }, bundle: true,
     packages: 'external', platform: 'node', target: 'node20', format: 'esm', sourcemap: 'inline', logLevel: 'warning',
-    define: { VECTORS: JSON.stringify(join(here, '..', '..', '..', 'protocol', 'vectors')) },
+    define: { VECTORS: JSON.stringify(join(here, '..', '..', '..', 'protocol', 'vectors')), PACKAGE: JSON.stringify(join(here, '..')) },
   });
   const { status } = spawnSync(process.execPath, ['--enable-source-maps', '--no-warnings', '--test', ...tests.map((name) => join(out, name.replace(/\.ts$/, '.mjs')))], { stdio: 'inherit' });
   process.exitCode = status ?? 1;
