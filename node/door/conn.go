@@ -337,23 +337,27 @@ func (c *Conn) countMessage(now int64) bool {
 
 // Spend counts n more messages of the client, for one that costs as much as
 // several. It reports false when they are too many. It is for Session.Message.
-func (c *Conn) Spend(n int) bool { return c.Charge(n) == 0 }
+func (c *Conn) Spend(n int) bool {
+	if c.slot == nil {
+		return true
+	}
+	q, now := &c.host.cfg.Quota, time.Now().UnixNano()
+	return c.messages.take(now, n, q.Messages, q.MessageBurst) && c.slot.takeMessages(now, n, q)
+}
 
-// Charge is Spend that says after how long the same message can be sent again,
-// itself and n more: 0 if they were spent. What costs more than a burst costs a
-// burst.
+// Charge is Spend that leaves half of each burst to messages that cost nothing
+// more, so that who is refused is not closed with the next message. It returns
+// after how long the same message can be sent again, 0 if its cost was spent.
+// What costs more than half a burst costs that.
 func (c *Conn) Charge(n int) time.Duration {
 	if c.slot == nil {
 		return 0
 	}
 	q, now := &c.host.cfg.Quota, time.Now().UnixNano()
-	if wait := c.messages.lacks(now, min(n, q.MessageBurst-1), q.Messages, q.MessageBurst); wait > 0 {
-		return wait + time.Second/time.Duration(q.Messages)
+	if wait := c.messages.charge(now, n, q.Messages, q.MessageBurst); wait > 0 {
+		return wait
 	}
-	if wait := c.slot.chargeMessages(now, min(n, q.AddressMessageBurst-1), q); wait > 0 {
-		return wait + time.Second/time.Duration(q.AddressMessages)
-	}
-	return 0
+	return c.slot.chargeMessages(now, n, q)
 }
 
 // ChargeData counts n bytes that are relayed for the client, at a rate of so

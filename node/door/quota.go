@@ -70,6 +70,16 @@ func (b *bucket) lacks(now int64, n, rate, burst int) time.Duration {
 	return 0
 }
 
+// charge takes n, or half a burst if that is less, and leaves as much; or it
+// returns how long it is until they, and one more, are there.
+func (b *bucket) charge(now int64, n, rate, burst int) time.Duration {
+	wait := b.lacks(now, min(n, burst/2-1), rate, burst/2)
+	if wait > 0 {
+		wait += time.Second / time.Duration(rate)
+	}
+	return wait
+}
+
 // addresses counts what each address uses. It holds no address without a
 // connection or a member.
 type addresses struct {
@@ -156,7 +166,7 @@ func (e *address) takeMessages(now int64, n int, q *Quota) bool {
 func (e *address) chargeMessages(now int64, n int, q *Quota) time.Duration {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	return e.messages.lacks(now, n, q.AddressMessages, q.AddressMessageBurst)
+	return e.messages.charge(now, n, q.AddressMessages, q.AddressMessageBurst)
 }
 
 func (e *address) chargeData(now int64, n, rate, burst int) time.Duration {

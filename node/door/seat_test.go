@@ -37,9 +37,10 @@ func TestSeat(t *testing.T) {
 	}
 }
 
-// How long to wait counts the message that is sent again too.
+// How long to wait counts the message that is sent again too, and who is
+// refused can still send others.
 func TestChargeSaysWhen(t *testing.T) {
-	q := Quota{Messages: 10, MessageBurst: 100}.withDefaults()
+	q := Quota{Messages: 10, MessageBurst: 200}.withDefaults()
 	h := &Host{}
 	h.cfg.Quota = q
 	c := &Conn{host: h, slot: &address{}}
@@ -50,8 +51,14 @@ func TestChargeSaysWhen(t *testing.T) {
 		t.Fatalf("wait %v", wait)
 	}
 	later := time.Now().Add(wait).UnixNano()
-	if !c.messages.take(later, 31, q.Messages, q.MessageBurst) {
+	again := c.messages
+	if again.take(later, 1, q.Messages, q.MessageBurst); again.charge(later, 30, q.Messages, q.MessageBurst) != 0 {
 		t.Error("it was wrong")
+	}
+	for i := range q.MessageBurst / 2 {
+		if !c.countMessage(time.Now().UnixNano()) {
+			t.Fatalf("message %d is one too many", i)
+		}
 	}
 	if c = (&Conn{host: h, slot: &address{}}); c.Charge(1000) != 0 {
 		t.Error("what costs more than a burst is never taken")

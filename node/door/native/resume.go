@@ -96,6 +96,18 @@ func (m *member) lose(now time.Time) bool {
 	return true
 }
 
+// yield leaves the place of a member that is not resumed to the one that joins
+// instead. It reports false when there is none.
+func (m *member) yield(c *door.Conn) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.held == nil || !c.TakeSeat(m.held.seat) {
+		return false
+	}
+	m.held.seat = door.Seat{}
+	return true
+}
+
 // resume gives a member that is kept to a socket. It reports false when
 // something is missing, or the peer has another key by now: then it joins anew,
 // which ends the old membership, and what was held fails.

@@ -132,10 +132,11 @@ func (s *session) join(ref uint32, j *protocol.Join) *refusal {
 func (s *session) enter(ref uint32, k key, p *protocol.PeerPresence, blob []byte) *refusal {
 	old := s.members[k]
 	if old == nil {
-		if m := s.d.keeper.take(kept{k.app, p.Member}); m != nil && s.resume(ref, m, p, blob) {
+		m := s.d.keeper.take(kept{k.app, p.Member})
+		if m != nil && s.resume(ref, m, p, blob) {
 			return nil
 		}
-		if !s.c.TakeMember() {
+		if (m == nil || !m.yield(s.c)) && !s.c.TakeMember() {
 			return refuse(protocol.CodeFull, "join: too many apps on this connection or from this address; part from one first").after(0)
 		}
 	}
