@@ -337,14 +337,14 @@ func (m *member) opened() {
 		return
 	}
 	a.open, m.tries = true, 0
-	close(a.shown)
 	m.expect(0)
 	m.notSoon()
 	if p.isOpen() {
 		p.goes(a.path())
-		return
+	} else {
+		p.open(a.path())
 	}
-	p.open(a.path())
+	close(a.shown)
 }
 
 // closed begins anew if the member is still there: the lower one at once, the

@@ -80,8 +80,13 @@ func (w *wired) carry(b []byte, to *Room) {
 func (w *wired) meet(t *testing.T, lowerIsTold, higherIsTold bool) time.Duration {
 	t.Helper()
 	began := time.Now()
-	w.lower.shown(t, w.higher, lowerIsTold)
-	w.higher.shown(t, w.lower, higherIsTold)
+	if higherIsTold { // it has to know who the offer is from
+		w.higher.shown(t, w.lower, true)
+		w.lower.shown(t, w.higher, lowerIsTold)
+	} else {
+		w.lower.shown(t, w.higher, lowerIsTold)
+		w.higher.shown(t, w.lower, false)
+	}
 	w.connect(t)
 	return time.Since(began)
 }
