@@ -55,7 +55,7 @@ type Target struct{ of func(*Room) []*Peer }
 // All are those with an open connection.
 func All() Target { return Target{(*Room).Peers} }
 
-// Named are those of them that call themselves so.
+// Named are those of them that call themselves so, which anybody may.
 func Named(name string) Target {
 	return Target{func(r *Room) (list []*Peer) {
 		for _, p := range r.Peers() {
