@@ -42,6 +42,35 @@ func Example() {
 	// Output: alice says hello
 }
 
+func ExampleDial() {
+	nodes, stop := run(1)
+	defer stop()
+	ctx := context.Background()
+
+	heard := make(chan string, 1)
+	server, err := peer.Listen(ctx, peer.Options{
+		Nodes:     nodes,
+		API:       loopback(),
+		OnMessage: func(_ *peer.Peer, b []byte) { heard <- string(b) },
+	})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	address := server.Addresses()[0].String()
+
+	p, err := peer.Dial(ctx, address, peer.Options{API: loopback()})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	p.Send(ctx, []byte("it is me"))
+	fmt.Println(<-heard)
+	p.Close()
+	server.Leave(ctx)
+	// Output: it is me
+}
+
 // loopback lets peers of one machine meet. Elsewhere Options.API is not needed.
 func loopback() *webrtc.API {
 	var s webrtc.SettingEngine

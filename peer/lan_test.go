@@ -178,6 +178,30 @@ func TestLANStrangers(t *testing.T) {
 	alice.sees("bob: it is me")
 }
 
+// TestLANCallsFromElsewhere: who is on no subnet of the interfaces is not even
+// greeted.
+func TestLANCallsFromElsewhere(t *testing.T) {
+	var ether lantest.Ether
+	alice := join(t, "alice", Options{LAN: true, network: ether.Host("127.0.0.1/32")})
+	eventually(t, "alice on the LAN", func() bool { return alice.local.beacons.Near(netip.MustParseAddr("127.0.0.1")) })
+	at := net.JoinHostPort("127.0.0.1", strconv.Itoa(alice.local.listener.Addr().(*net.TCPAddr).Port))
+	for from, greeted := range map[string]bool{"127.0.0.1": true, "127.0.0.9": false} {
+		d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}}
+		c, err := d.DialContext(t.Context(), "tcp", at)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := c.SetReadDeadline(time.Now().Add(patience)); err != nil {
+			t.Fatal(err)
+		}
+		n, err := c.Read(make([]byte, 1))
+		if errors.Is(err, os.ErrDeadlineExceeded) || (n == 1) != greeted {
+			t.Errorf("%s gets %d bytes, %v", from, n, err)
+		}
+		c.Close()
+	}
+}
+
 // TestLANNodesAreHints: a node that is heard is one to try, at the address that
 // the beacon came from, and only if it has the key.
 func TestLANNodesAreHints(t *testing.T) {
