@@ -3011,7 +3011,7 @@ type Arrived struct {
 	Session       []byte                 `protobuf:"bytes,2,opt,name=session,proto3" json:"session,omitempty"` // of the member that is told
 	Presence      *SignedPresence        `protobuf:"bytes,3,opt,name=presence,proto3" json:"presence,omitempty"`
 	Before        bool                   `protobuf:"varint,4,opt,name=before,proto3" json:"before,omitempty"` // it was there before this one joined
-	Node          []byte                 `protobuf:"bytes,5,opt,name=node,proto3" json:"node,omitempty"`      // NodeID of the node that it is on
+	Node          []byte                 `protobuf:"bytes,5,opt,name=node,proto3" json:"node,omitempty"`      // NodeID of the node that it is on; who moves later is not shown anew
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }

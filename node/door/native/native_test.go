@@ -316,7 +316,8 @@ func TestExpires(t *testing.T) {
 	watcher.sees(c, false)
 }
 
-// A peer whose node is lost is shown as lost, not as one that left.
+// A peer whose node is lost is shown as lost, not as one that left, and what is
+// sent to it fails in time.
 func TestNodeLost(t *testing.T) {
 	net := testnet.Start(t, 2)
 	a := enters(t, net.URL(0), 1, chess)
@@ -324,6 +325,13 @@ func TestNodeLost(t *testing.T) {
 	a.sees(b, false)
 	b.sees(a, true)
 	net.Kill(1)
+	a.does(a.send(b.member().Bytes(), a.envelope(b, 1, "lost")))
+	ref := a.ref
+	if m := a.next(); m.Ref != ref {
+		t.Errorf("a was told %v", m)
+	} else {
+		a.isRefused(m, protocol.CodeNodeGone, 5000)
+	}
 	if d := a.next().GetDeparted(); d == nil || !d.Lost {
 		t.Fatalf("a saw %v, want that b is lost", d)
 	}
