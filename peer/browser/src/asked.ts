@@ -95,7 +95,9 @@ export class Asked {
     if (!isPath(path)) throw new PeerserverError('malformed', 'this is no path of a command');
     const parts = partsOf(args);
     if (this.#ended) throw gone();
-    if (this.#pending.size >= MAX_PENDING) throw new PeerserverError('full', `${MAX_PENDING} calls to this peer wait for their answers; wait for one`);
+    if (this.#pending.size >= MAX_PENDING) {
+      throw new PeerserverError('full', `${MAX_PENDING} calls to this peer wait for their answers; wait for one`);
+    }
     const pending = new Pending(++this.#lastId, credit, options.onProgress);
     this.#pending.set(pending.id, pending);
     const stop = this.#watch(pending, options);

@@ -70,7 +70,9 @@ export class Commands {
     }
     if (added.size === 0) throw new PeerserverError('malformed', `${path} has no handler`);
     for (const one of added.keys()) {
-      if (!isPath(one)) throw new PeerserverError('malformed', `a path is 1 to 128 of A-Z, a-z, 0-9, "_", "." and "-", not ${JSON.stringify(one)}`);
+      if (!isPath(one)) {
+        throw new PeerserverError('malformed', `a path is 1 to 128 of A-Z, a-z, 0-9, "_", "." and "-", not ${JSON.stringify(one)}`);
+      }
       if (this.#all.has(one)) throw new PeerserverError('taken', `${one} has a handler; remove that first`);
     }
     for (const [one, handler] of added) this.#all.set(one, handler);

@@ -58,7 +58,9 @@ export class Parts {
     const json = part?.json.at(-1);
     const bytes = json ? undefined : part?.bytes.at(-1);
     const kind = json ? 'json' : bytes ? 'bytes' : undefined;
-    if (this.#some ? !kind || kind !== this.#kind : !kind && more) throw new PeerserverError('malformed', 'the parts of a value do not fit together');
+    if (this.#some ? !kind || kind !== this.#kind : !kind && more) {
+      throw new PeerserverError('malformed', 'the parts of a value do not fit together');
+    }
     this.#kind = kind;
     this.#some = true;
     this.#append(json ?? bytes ?? new Uint8Array(0));
