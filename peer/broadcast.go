@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"time"
 
 	"google.golang.org/protobuf/proto"
 
@@ -79,12 +80,21 @@ func sendAll(peers []*Peer, send func(*Peer) error) error {
 	return errors.Join(errs...)
 }
 
-// isLarge says whether there are members to which there is no connection and
-// none is being made.
+// isLarge says whether there are members that are not connected, and not about
+// to be.
 func (r *Room) isLarge() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.countMembers() > r.running
+	there := 0
+	for _, m := range r.members {
+		if m.connected || m.isThere() {
+			there++
+		}
+		if m.isThere() && !m.connected && !(m.running && time.Since(m.began) < relayAfter) {
+			return true
+		}
+	}
+	return r.total > max(there, protocol.PeerSample) // a node shows no more than those
 }
 
 // Members is how many others the app has, as far as is known: those that are
@@ -99,11 +109,14 @@ func (r *Room) Members() int {
 func (r *Room) countMembers() int {
 	shown := 0
 	for _, m := range r.members {
-		if m.isThere() || m.running && m.connected {
+		if m.isThere() || m.connected {
 			shown++
 		}
 	}
-	return max(shown, r.total)
+	if r.total > protocol.PeerSample {
+		return max(shown, r.total)
+	}
+	return shown
 }
 
 // spread takes a broadcast that came over a peer, which may ask to pass it on.

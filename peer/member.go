@@ -35,6 +35,7 @@ type member struct {
 	node      protocol.NodeID        // that it is on
 	lost      bool                   // that node is not reached
 	running   bool                   // there is a goroutine
+	began     time.Time              // when it began
 	connected bool                   // there is an open Peer
 	inbox     chan note              // nil while there is none
 	hopeless  bool                   // it did not connect in many tries

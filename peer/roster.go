@@ -1,6 +1,8 @@
 package peer
 
 import (
+	"time"
+
 	"github.com/peerservers/peerserver/protocol"
 )
 
@@ -189,7 +191,7 @@ func (r *Room) start(m *member, own bool) bool {
 	if r.closed || r.running >= limit {
 		return false
 	}
-	m.running, m.inbox = true, make(chan note, maxNotes)
+	m.running, m.began, m.inbox = true, time.Now(), make(chan note, maxNotes)
 	r.running++
 	inbox := m.inbox
 	r.working.Go(func() { m.run(inbox) })
