@@ -10,6 +10,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"strings"
 	"sync"
 	"time"
 	"unicode/utf8"
@@ -20,7 +21,8 @@ import (
 
 // chat is a membership in a terminal: lines of standard input go to everybody.
 type chat struct {
-	json bool
+	json   bool
+	listen bool
 
 	mu  sync.Mutex
 	out io.Writer
@@ -34,6 +36,8 @@ type chatEvent struct {
 	Name    string          `json:"name,omitempty"`
 	Text    string          `json:"text,omitempty"` // of a message that is text
 	Data    string          `json:"data,omitempty"` // base64, of one that is not
+
+	Addresses []protocol.Address `json:"addresses,omitempty"` // in joined, of one that listens
 }
 
 func joinCommand(fs *flag.FlagSet) func(context.Context, streams) error {
@@ -41,9 +45,13 @@ func joinCommand(fs *flag.FlagSet) func(context.Context, streams) error {
 	var m membership
 	m.flags(fs)
 	fs.BoolVar(&c.json, "json", false, "print a line of JSON for all that happens")
+	fs.BoolVar(&c.listen, "listen", false, "join no app, but listen: print an address, and meet those who join that")
 	level := logFlag(fs)
 	return func(ctx context.Context, s streams) error {
-		if fs.NArg() != 1 {
+		if c.listen && fs.NArg() > 0 {
+			return fmt.Errorf("%q is not joined by one who listens; leave it or --listen out", fs.Arg(0))
+		}
+		if !c.listen && fs.NArg() != 1 {
 			return errors.New("name one app, any name that its peers have agreed on; see \"peerserver join --help\"")
 		}
 		c.out = s.out
@@ -60,13 +68,16 @@ func (c *chat) run(ctx context.Context, s streams, app string, o peer.Options) e
 	if !c.json {
 		fmt.Fprintln(s.err, "joining ...")
 	}
-	room, err := peer.Join(ctx, app, o)
+	room, err := c.enter(ctx, app, o)
 	if err != nil {
 		return err
 	}
-	self := room.Session()
-	c.print(chatEvent{Event: "joined", ID: room.ID(), Session: hex.EncodeToString(self[:])},
-		fmt.Sprintf("you are %s; what you type goes to all who are here, and ctrl-D leaves", room.ID().Short()))
+	self, at := room.Session(), room.Addresses()
+	text := []string{fmt.Sprintf("you are %s; what you type goes to all who are here, and ctrl-D leaves", room.ID().Short())}
+	for _, a := range at {
+		text = append(text, "you are reached with: peerserver join "+a.String())
+	}
+	c.print(chatEvent{Event: "joined", ID: room.ID(), Session: hex.EncodeToString(self[:]), Addresses: at}, strings.Join(text, "\n"))
 	lines := make(chan string)
 	// It ends with the process: a read of standard input cannot be called off.
 	go readLines(ctx, s.in, lines)
@@ -74,6 +85,21 @@ func (c *chat) run(ctx context.Context, s streams, app string, o peer.Options) e
 	leaving, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 	defer cancel()
 	return errors.Join(err, room.Leave(leaving))
+}
+
+// enter joins an app, or dials a peer by its address, or is one to be dialled.
+func (c *chat) enter(ctx context.Context, app string, o peer.Options) (*peer.Room, error) {
+	if c.listen {
+		return peer.Listen(ctx, o)
+	}
+	if !strings.Contains(app, "/p2p-webrtc-signal/") {
+		return peer.Join(ctx, app, o)
+	}
+	p, err := peer.Dial(ctx, app, o)
+	if err != nil {
+		return nil, err
+	}
+	return p.Room(), nil
 }
 
 func (c *chat) say(ctx context.Context, room *peer.Room, lines <-chan string) error {

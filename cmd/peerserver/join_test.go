@@ -101,10 +101,43 @@ func TestJoin(t *testing.T) {
 	ada.ends()
 }
 
+// TestListenAndDial: one listens, and two who are given its address meet it and
+// not each other.
+func TestListenAndDial(t *testing.T) {
+	net := nets.Start(t, 1)
+	server := joins(t, "--node", net.URL(0), "--name", "server", "--listen")
+	me := server.sees("joined")
+	if len(me.Addresses) == 0 || me.Addresses[0].Peer != me.ID || me.Addresses[0].URL() != net.URL(0) {
+		t.Fatalf("the addresses are %v", me.Addresses)
+	}
+	ada := joins(t, "--name", "Ada", me.Addresses[0].String())
+	if e := ada.sees("peer"); e.Name != "server" || e.ID != me.ID {
+		t.Errorf("Ada sees %+v", e)
+	}
+	bob := joins(t, "--name", "Bob", me.Addresses[0].String())
+	if e := bob.sees("peer"); e.Name != "server" {
+		t.Errorf("Bob sees %+v", e)
+	}
+	server.sees("peer")
+	server.sees("peer")
+	io.WriteString(bob.in, "hello\n")
+	if e := server.sees("message"); e.Text != "hello" || e.Name != "Bob" {
+		t.Errorf("the server hears %+v", e)
+	}
+	ada.ends()
+	if e := server.sees("leave"); e.Name != "Ada" {
+		t.Errorf("the server sees %+v leave", e)
+	}
+	bob.ends()
+	server.ends()
+}
+
 // TestJoinSaysWhatIsWrong: no app, and a node that is none.
 func TestJoinSaysWhatIsWrong(t *testing.T) {
 	for _, c := range []struct{ args, says string }{
 		{"", "name one app"},
+		{"--listen chess", "chess"},
+		{"/dns4/a.example/tcp/443/wss/p2p-webrtc-signal/x/p2p/y", "node id"},
 		{"--node ws://127.0.0.1:1 chess", "127.0.0.1:1"},
 	} {
 		var out, errs bytes.Buffer

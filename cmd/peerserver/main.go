@@ -54,8 +54,8 @@ func commands() []command {
 		},
 		{
 			name: "join", args: "APP", short: "join an app from the terminal, and chat", set: joinCommand,
-			about:    "Joins an app on a node, connects to its other peers, and prints who comes, who goes and what they say. Each line of standard input goes to all of them; it leaves when that ends. With --json there is a line for each event: joined, peer, leave or message.",
-			examples: []string{"peerserver join my-app", "peerserver join --node wss://node.example.org --name Ada --json my-app"},
+			about:    "Joins an app on a node, connects to its other peers, and prints who comes, who goes and what they say. Each line of standard input goes to all of them; it leaves when that ends. With --json there is a line for each event: joined, peer, leave or message. With --listen it prints an address instead, and APP may be such an address: then it meets just that peer, on the node that it names.",
+			examples: []string{"peerserver join my-app", "peerserver join --lan my-app", "peerserver join --listen", "peerserver join --node wss://node.example.org --name Ada --json my-app"},
 		},
 		{
 			name: "call", args: "APP TARGET COMMAND [JSON]", short: "have peers of an app run a command", set: callCommand,
