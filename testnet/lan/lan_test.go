@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"os/exec"
 	"strings"
 	"testing"
 	"time"
@@ -31,6 +32,7 @@ func TestScenes(t *testing.T) {
 	t.Run("a peer and a node", peerAndNode)
 	t.Run("both at once", bothAtOnce)
 	t.Run("beacons that are not believed", notBelieved)
+	t.Run("IPv6 alone", ipv6Alone)
 }
 
 func node(t *testing.T, machine string) *process {
@@ -187,6 +189,16 @@ func notBelieved(t *testing.T) {
 		default:
 		}
 	}
+}
+
+// Two peers meet without IPv4. The last scene: it takes the addresses away.
+func ipv6Alone(t *testing.T) {
+	for _, machine := range []string{"a", "b"} {
+		if out, err := exec.CommandContext(t.Context(), "ip", "-n", machine, "-4", "addr", "flush", "dev", "eth0").CombinedOutput(); err != nil {
+			t.Fatalf("%v: %s", err, out)
+		}
+	}
+	meet(join(t, "a", "--lan"), join(t, "b", "--lan"))
 }
 
 // stranger is a port on machine c, and a socket that sends beacons from there.

@@ -74,7 +74,7 @@ func TestLAN(t *testing.T) {
 	t.Logf("%s", out)
 }
 
-// setUp makes three machines, a, b and c, at 10.77.0.1 to 3. c has an address of
+// setUp makes three machines, a, b and c, at 10.77.0.1 to 3 and fd77::1 to 3. c has an address of
 // another subnet besides, which the others reach.
 const setUp = `
 mount -t tmpfs none /run && mkdir /run/netns &&
@@ -82,7 +82,7 @@ ip link set lo up && ip link add br0 type bridge && ip link set br0 up promisc o
 for i in 1 2 3; do
 	ns=$(echo $i | tr 123 abc)
 	ip netns add $ns && ip link add v$i type veth peer name eth0 netns $ns && ip link set v$i master br0 up &&
-	ip -n $ns link set lo up && ip -n $ns addr add 10.77.0.$i/24 dev eth0 && ip -n $ns link set eth0 up || exit 1
+	ip -n $ns link set lo up && ip -n $ns addr add 10.77.0.$i/24 dev eth0 && ip -n $ns addr add fd77::$i/64 dev eth0 nodad && ip -n $ns link set eth0 up || exit 1
 done &&
 ip -n a route add 10.88.0.0/24 dev eth0 && ip -n b route add 10.88.0.0/24 dev eth0 && ip -n c addr add 10.88.0.3/24 dev eth0`
 
