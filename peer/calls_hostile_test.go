@@ -282,12 +282,13 @@ func TestHostileAnswers(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				h := against(t)
-				result := make(chan error, 1)
-				go func() { result <- ask(t.Context(), h, c.stream) }()
+				result, said := make(chan error, 1), make(chan struct{})
+				go func() { result <- ask(t.Context(), h, c.stream, said) }()
 				if got := h.sees(); got != "call 1" {
 					t.Fatal(got)
 				}
 				h.says(c.says...)
+				close(said)
 				if err := <-result; codeOf(err) != c.err {
 					t.Errorf("%v, want %s", err, c.err)
 				}
@@ -301,7 +302,8 @@ func TestHostileAnswers(t *testing.T) {
 	}
 }
 
-func ask(ctx context.Context, h *hostile, stream bool) error {
+// ask takes no second value of a stream before all is said.
+func ask(ctx context.Context, h *hostile, stream bool, said <-chan struct{}) error {
 	if !stream {
 		_, err := h.call(ctx, "x", nil, nil)
 		return err
@@ -310,6 +312,7 @@ func ask(ctx context.Context, h *hostile, stream bool) error {
 		if err != nil {
 			return err
 		}
+		<-said
 	}
 	return nil
 }
