@@ -8,6 +8,7 @@ import { after, before, test } from 'node:test';
 import wrtc from '@roamhq/wrtc';
 import WebSocket from 'ws';
 import { openBrowser } from './browser.mjs';
+import { openGo } from './gopeer.mjs';
 import { MEET_WITHIN, newRoom, report } from './scenes.mjs';
 import { startNodes } from './servers.mjs';
 import { apart, within } from './wait.mjs';
@@ -111,6 +112,46 @@ test('UDP does not pass: over nodes; it passes again: directly, and no message i
     await nodes.close();
   }
 }));
+
+for (const goFirst of [true, false]) {
+  test(`UDP does not pass between a tab and a Go peer, ${goFirst ? 'Go' : 'the tab'} first: over nodes, then directly`, (t) => withTabs(1, async (tab) => {
+    const nodes = await startNodes({ nodes: 2 });
+    const go = openGo();
+    udp(false);
+    let dropped = true;
+    try {
+      const app = newRoom('ways');
+      let id;
+      const joins = [() => go.call('join', { urls: [nodes.ws[0]], app, name: 'Go' }), async () => { id = await tab.call('join', { urls: [nodes.ws[1]], app }); }];
+      for (const join of goFirst ? joins : joins.reverse()) await join();
+      await until(RELAYED_WITHIN, 'it is relayed', tab, connected(1, 'nodes'));
+      await tab.call('count', 50);
+      await within(RELAYED_WITHIN, 'the Go peer hears it', go.call('hears', id), () => go.detail());
+      await apart(2);
+      udp(true);
+      dropped = false;
+      const began = Date.now();
+      await until(UPGRADED_WITHIN, 'it is direct', tab, connected(1, 'direct'));
+      report(t, 'direct', Date.now() - began);
+      await apart(1);
+      await tab.call('stop');
+      const last = (await tab.call('state')).counted;
+      const all = async () => {
+        while (Number((await go.call('heard')).at(-1).text) !== last) await apart(0.05);
+      };
+      await within(MEET_WITHIN, 'the last one comes', all(), () => go.detail());
+      const numbers = (await go.call('heard')).map((e) => Number(e.text));
+      assert.equal(numbers[0], 1);
+      assertCounted(numbers, 40);
+      await tab.call('leave');
+      await within(MEET_WITHIN, 'the Go peer sees it leave', go.call('loses', id), () => go.detail());
+    } finally {
+      if (dropped) udp(true);
+      await go.close();
+      await nodes.close();
+    }
+  }));
+}
 
 test('noRelay: never over nodes', (t) => withTabs(2, async (one, two) => {
   const nodes = await startNodes({ nodes: 1 });

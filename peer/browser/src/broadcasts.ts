@@ -6,7 +6,7 @@ import { PeerserverError } from './errors.ts';
 import type { Member } from './member.ts';
 import type { Envelope, Of, Spread } from './wire.ts';
 
-const MAX_MESSAGE = 57_000; // so that the envelope is one that nodes take
+const MAX_MESSAGE = 55 << 10; // so that the envelope is one that nodes take
 const MAX_SENDERS = 1024; // whose sequences are remembered
 const MAX_QUEUED = 256;
 
@@ -29,7 +29,7 @@ export interface BroadcastsRoom {
   find(member: Uint8Array): Member | undefined;
   /** Whether there is a node. */
   readonly homed: boolean;
-  /** Whether there are members that are not connected, as far as is known. */
+  /** Whether there are members to which there is no connection and none is being made. */
   readonly others: boolean;
   /** Gives an envelope to the node. */
   publish(envelope: Of<typeof Envelope>): Promise<void>;
@@ -52,7 +52,8 @@ export class Broadcasts {
   /** Resolves when there is room for more; is rejected when the node did not take it for those who are not connected. */
   async send(data: Uint8Array | string): Promise<void> {
     const bytes = typeof data === 'string' ? new TextEncoder().encode(data) : new Uint8Array(data);
-    if (bytes.length > MAX_MESSAGE) throw new PeerserverError('too_large', `a broadcast has at most ${MAX_MESSAGE} bytes`);
+    if (!this.#room.others) return void (await Promise.allSettled(this.#room.connected.map((member) => member.peer.send(bytes))));
+    if (bytes.length > MAX_MESSAGE) throw new PeerserverError('too_large', `a broadcast to members that are not connected has at most ${MAX_MESSAGE} bytes`);
     const { app, identity, member, broadcastKey } = this.#room;
     this.#sequence++;
     const sealed = Promise.all([sealBroadcast(identity, app, member, this.#sequence, broadcastKey, bytes), this.#out]);
@@ -63,7 +64,7 @@ export class Broadcasts {
 
   async #give(envelope: Of<typeof Envelope>): Promise<void> {
     const pass = !this.#room.homed;
-    const published = !pass && this.#room.others ? this.#room.publish(envelope) : Promise.resolve();
+    const published = pass ? Promise.resolve() : this.#room.publish(envelope);
     await Promise.allSettled(this.#room.connected.map((peer) => peer.sendControl({ spread: { envelope, pass } })));
     await published;
   }

@@ -10,7 +10,7 @@ const MAX_LINKED = 100; // of a peer
 const MAX_QUEUED = 256; // Controls of a peer that are not yet taken
 const MAX_ENVELOPE = 32 << 10;
 const FORWARDED_WITHIN = 500;
-const FORWARDS = { burst: 100, each: 20 }; // of a peer; ms
+const FORWARDS = { burst: 512 << 10, pace: 64, each: 1 << 10 }; // of a peer, in bytes: at once, in a ms, and on top of each
 const VIAS = 3; // that are tried when there is no node
 const CODES = { ok: 0, tooLarge: 3, rate: 4, unknownPeer: 5 }; // protocol.Code
 
@@ -32,7 +32,7 @@ export interface LinksRoom {
 interface Queue {
   turn: Promise<void>;
   length: number;
-  credit: number; // forwards that it may ask for
+  credit: number; // bytes that it may have forwarded
   filled: number;
 }
 
@@ -116,11 +116,12 @@ export class Links {
   #pass(peer: Member, { to, envelope }: Of<typeof Forward>): number {
     const queue = this.#queue(peer);
     const now = performance.now();
-    queue.credit = Math.min(FORWARDS.burst, queue.credit + (now - queue.filled) / FORWARDS.each);
+    queue.credit = Math.min(FORWARDS.burst, queue.credit + (now - queue.filled) * FORWARDS.pace);
     queue.filled = now;
-    if (queue.credit < 1) return CODES.rate;
-    queue.credit--;
-    if (!envelope || envelope.body.length + envelope.signature.length > MAX_ENVELOPE) return CODES.tooLarge;
+    const size = envelope ? envelope.body.length + envelope.signature.length : Infinity;
+    if (!envelope || size > MAX_ENVELOPE) return CODES.tooLarge;
+    if (queue.credit < size + FORWARDS.each) return CODES.rate;
+    queue.credit -= size + FORWARDS.each;
     const other = this.#room.find(to);
     if (!other?.passes) return CODES.unknownPeer;
     other.sendControl({ passed: envelope }).catch(() => {});

@@ -127,7 +127,7 @@ export class Member implements Negotiating, ConnectionHost {
     if (node.length === 32) this.nodeId = printed(node);
     this.epoch = epoch;
     this.shown = true;
-    this.departed = this.#lost = false;
+    this.departed = this.hopeless = this.#lost = false;
     if (this.#connection) clearTimeout(this.#end);
   }
 

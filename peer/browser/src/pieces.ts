@@ -8,8 +8,9 @@ import type { Piece } from './wire.ts';
 
 const SIZE = 16 << 10; // of one Piece
 const WINDOW = 128 << 10; // bytes on their way
-const MAX_FLIGHT = 64; // Pieces on their way, however small
-const MAX_EARLY = 1024; // Pieces that came before others
+const MAX_FLIGHT = 32; // Pieces on their way, however small: half of what envelopes may be out of order
+const MAX_EARLY = 64; // Pieces that came before others
+const MAX_PARTS = 64; // of a message
 const PACE = 64; // bytes a millisecond
 const BURST = 32 << 10; // of the pace
 const AGAIN_AFTER = [2000, 4000, 8000, 10_000]; // ms without an acknowledgement
@@ -130,7 +131,7 @@ export class Pieces {
   #put(piece: Said): void {
     const parts = this.#parts[piece.channel as 0 | 1];
     parts.push(piece.data);
-    if (parts.reduce((n, part) => n + part.length, 0) > MAX_MESSAGE || parts.length > MAX_FLIGHT) {
+    if (parts.reduce((n, part) => n + part.length, 0) > MAX_MESSAGE || parts.length > MAX_PARTS) {
       parts.length = 0;
       this.#host.broken();
     } else if (!piece.more) {

@@ -67,6 +67,7 @@ interface Keys {
 
 /** Joins an app. Resolves when a node has let this peer in; the others then come as events. */
 export async function join(name: string, options: JoinOptions): Promise<Room> {
+  options.signal?.throwIfAborted();
   const secret = typeof options.secret === 'string' ? new TextEncoder().encode(options.secret) : options.secret ?? new Uint8Array(0);
   const app = await appId(name, secret);
   const room = new Room({
@@ -146,8 +147,9 @@ export class Room extends Events<RoomEvents> implements AsyncDisposable {
   }
 
   /**
-   * Sends to all members, at most 57,000 bytes: over their connections to those who are connected, who get it as `message`, and
-   * over nodes to the others. Resolves when there is room for more.
+   * Sends to all members. Those who are connected get it as `message`; in a room that is larger than that, the others get it over
+   * nodes as `broadcast`, at most once, and a message then has at most 55 KiB and no order with what send sends. Resolves when
+   * there is room for more; is rejected when the node did not take it.
    */
   async broadcast(data: Uint8Array | string): Promise<void> {
     await this.#broadcasts.send(data);
@@ -283,7 +285,7 @@ export class Room extends Events<RoomEvents> implements AsyncDisposable {
     await turn;
     const envelope = await sealed;
     const data = kind === Kind.data;
-    if (kind === Kind.bye && !this.#node) return to.sendControl({ passed: envelope });
+    if (kind === Kind.bye && to.open) await to.sendControl({ passed: envelope }); // it would see the end before it hears why
     if (!data && kind !== Kind.bye && (await this.#links.forward(to.presence.member, envelope, !this.#node))) return;
     if (!this.#node) throw new PeerserverError('node_gone', 'there is no node');
     await this.#node.ask({ send: { app, session: this.#session, to: to.presence.member, envelope, data } });

@@ -8,6 +8,7 @@ import { Kind } from './wire.ts';
 const MAX_KNOWN = 1024;
 const DOUBT_AFTER = 10_000; // whom a new node has not shown until then is not thought to be there
 const MAX_PEERS = 50;
+const MAX_UNPROVEN = 8;
 
 export class Roster {
   readonly #room: MemberRoom;
@@ -39,9 +40,9 @@ export class Roster {
     return this.#members;
   }
 
-  /** Whether there are members that are not connected. */
+  /** Whether there are members to which there is no connection and none is being made. */
   get others(): boolean {
-    return this.#members > this.connected.filter((peer) => peer.shown).length;
+    return this.#members > this.#busy;
   }
 
   find(member: Uint8Array): Member | undefined {
@@ -88,7 +89,7 @@ export class Roster {
       peer.presence = presence;
       peer.departed = false;
     }
-    if (!peer.departed) this.#meet(peer, peer.lower);
+    if (!peer.departed && !peer.hopeless && this.#unproven < MAX_UNPROVEN) this.#meet(peer, peer.lower);
   }
 
   /** Whether something of this kind is taken from a peer: those who ask may be as many again as this one asks. */
@@ -100,7 +101,9 @@ export class Roster {
   fill(): void {
     for (const peer of this.#known.values()) {
       if (this.#busy >= this.#most) return;
-      if (peer.shown && !peer.busy && !peer.hopeless) this.#meet(peer, true);
+      if (peer.busy || peer.hopeless) continue;
+      if (peer.shown) this.#meet(peer, true);
+      else if (peer.wanted() && this.#unproven < MAX_UNPROVEN) this.#meet(peer, peer.lower);
     }
   }
 
@@ -121,6 +124,11 @@ export class Roster {
 
   get #busy(): number {
     return [...this.#known.values()].filter((peer) => peer.busy).length;
+  }
+
+  /** How many are tried whom no node shows: a peer can say that it is connected to anybody. */
+  get #unproven(): number {
+    return [...this.#known.values()].filter((peer) => peer.busy && !peer.open && !peer.shown).length;
   }
 
   #meet(peer: Member, offers: boolean): void {

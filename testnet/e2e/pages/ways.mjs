@@ -7,6 +7,7 @@ const broadcasts = []; // [id, text]
 const events = []; // [event, id, ...]
 const counters = new Set();
 let room;
+let counted = 0;
 
 const shown = ({ id, name, path, open, lost, links, node }) => ({ id, name, path, open, lost, node, links: links.map((link) => ({ id: link.id, path: link.path })) });
 
@@ -22,15 +23,14 @@ globalThis.peer = {
     room.handle('add', ([a, b]) => a + b);
     return room.id;
   },
-  state: () => ({ id: room.id, node: room.node, members: room.members, peers: room.peers.map(shown), heard, broadcasts, events }),
+  state: () => ({ id: room.id, node: room.node, members: room.members, peers: room.peers.map(shown), heard, broadcasts, events, counted }),
   say: (text) => room.broadcast(text).then(() => 'sent', (err) => err.code),
   calls: async (args) => [...(await room.call('*', 'add', args)).values()],
   /** Sends 1, 2, 3 ... to all who are connected, until `stop`. */
   count(every) {
-    let n = 0;
     counters.add(setInterval(() => {
-      n++;
-      for (const peer of room.peers) peer.send(String(n)).catch(() => {});
+      counted++;
+      for (const peer of room.peers) peer.send(String(counted)).catch(() => {});
     }, every));
   },
   stop() {

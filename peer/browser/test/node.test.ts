@@ -1,0 +1,91 @@
+// A connection to a node that says nothing any more, and nodes that are gone.
+
+import assert from 'node:assert/strict';
+import { mock, test } from 'node:test';
+import { newIdentity } from '../src/crypto.ts';
+import { connect, type NodeConnection } from '../src/node.ts';
+import { type Of, ToNode, ToPeer } from '../src/wire.ts';
+
+/** A node in memory, that answers for as long as it is not `silent`. */
+class Socket extends EventTarget {
+  static silent = false;
+  static beats = 0;
+  binaryType = '';
+  closed = false;
+
+  constructor() {
+    super();
+    queueMicrotask(() => this.#say({ challenge: { version: 1, node: new Uint8Array(32), nonce: new Uint8Array(32) } }));
+  }
+
+  send(bytes: Uint8Array): void {
+    const said: Of<typeof ToNode> = ToNode.decode(bytes);
+    if (said.beat) Socket.beats++;
+    if (!Socket.silent) queueMicrotask(() => this.#say({ ref: said.ref, ...(said.login ? { welcome: {} } : { done: {} }) }));
+  }
+
+  close(): void {
+    this.closed = true;
+  }
+
+  #say(said: Parameters<typeof ToPeer.encode>[0]): void {
+    this.dispatchEvent(Object.assign(new Event('message'), { data: ToPeer.encode(said).slice().buffer }));
+  }
+}
+
+async function connected(): Promise<{ node: NodeConnection; pass: (ms: number) => Promise<void> }> {
+  Socket.silent = false;
+  Socket.beats = 0;
+  const node = await connect('ws://node', await newIdentity(), Socket as unknown as typeof WebSocket);
+  const pass = async (ms: number) => {
+    for (let at = 0; at < ms; at += 500) {
+      mock.timers.tick(500);
+      for (let i = 0; i < 10; i++) await Promise.resolve();
+    }
+  };
+  return { node, pass };
+}
+
+test('a node that is silent is gone; one that answers is not', async () => {
+  mock.timers.enable({ apis: ['setTimeout', 'setInterval', 'Date'] });
+  const clock = mock.method(performance, 'now', () => Date.now());
+  try {
+    const { node, pass } = await connected();
+    await pass(120_000);
+    assert.equal(node.closed, false);
+    assert.ok(Socket.beats >= 11, `${Socket.beats} beats`);
+    Socket.silent = true;
+    let closed = 0;
+    node.on('closed', () => closed++);
+    await pass(20_000);
+    assert.equal(closed, 0);
+    await pass(20_000);
+    assert.equal(closed, 1);
+    await assert.rejects(node.ask({ beat: {} }), { code: 'node_gone' });
+  } finally {
+    clock.mock.restore();
+    mock.timers.reset();
+  }
+});
+
+test('a tab that slept does not take its node for gone; one whose network has changed finds out soon', async () => {
+  mock.timers.enable({ apis: ['setTimeout', 'setInterval', 'Date'] });
+  let skew = 0;
+  const clock = mock.method(performance, 'now', () => Date.now() + skew);
+  try {
+    const { node, pass } = await connected();
+    skew = 3_600_000; // its timers did not run
+    await pass(30_000);
+    assert.equal(node.closed, false);
+    node.doubt();
+    await pass(4000);
+    assert.equal(node.closed, false);
+    Socket.silent = true;
+    node.doubt();
+    await pass(4000);
+    assert.equal(node.closed, true);
+  } finally {
+    clock.mock.restore();
+    mock.timers.reset();
+  }
+});
