@@ -1,7 +1,7 @@
 // The node that a room is on, and the others that it may go to: two are tried at a time, and when the one in use is gone the
 // next is taken.
 
-import { equal } from './bytes.ts';
+import { equal, printed } from './bytes.ts';
 import type { Identity } from './crypto.ts';
 import { PeerserverError } from './errors.ts';
 import { Events } from './events.ts';
@@ -18,6 +18,8 @@ export interface HomeOptions {
   readonly identity: Identity;
   readonly webSocket: typeof WebSocket;
   readonly signal?: AbortSignal | undefined;
+  /** Id of the node that all URLs have to lead to, in z-base-32, if there is to be no other. */
+  readonly only?: string | undefined;
   /** Joins on a node, of which there is one at a time. */
   readonly join: (node: NodeConnection) => Promise<void>;
 }
@@ -86,7 +88,8 @@ export class Home extends Events<{ node: [node: NodeConnection | undefined] }> {
     const { identity, webSocket, signal } = this.#options;
     const node = await connect(url, identity, webSocket, signal);
     const key = this.#keys.get(url);
-    if (key && !equal(key, node.id)) {
+    const { only } = this.#options;
+    if ((key && !equal(key, node.id)) || (only !== undefined && only !== printed(node.id))) {
       node.close();
       throw new PeerserverError('denied', `${url} is another node than the one that was named`);
     }
@@ -115,8 +118,14 @@ export class Home extends Events<{ node: [node: NodeConnection | undefined] }> {
     this.emit('node', node);
   }
 
+  /** URLs that the record of a node has named. */
+  urlsOf(node: NodeConnection): string[] {
+    return [...this.#keys].filter(([, key]) => equal(key, node.id)).map(([url]) => url);
+  }
+
   /** Remembers where else to go. That it is the node of the record is seen when it is dialled. */
   #learn(record: Of<typeof SignedRecord>): void {
+    if (this.#options.only !== undefined) return;
     const start = record.value.indexOf(0x3a) + 1; // "length:"
     for (const url of RecordBody.decode(record.value.subarray(start)).urls) {
       if (this.#urls.size >= MAX_NODES || this.#urls.has(url) || (this.#tls && !url.startsWith('wss:'))) continue;

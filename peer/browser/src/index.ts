@@ -15,4 +15,5 @@ export { type Handler, RemoteError, type Request } from './commands.ts';
 export { type Code, PeerserverError } from './errors.ts';
 export type { Link, Path, Peer } from './peer.ts';
 export type { Sender } from './broadcasts.ts';
+export { dial, type DialOptions, listen } from './dial.ts';
 export { join, type JoinOptions, type Room } from './room.ts';

@@ -11,6 +11,7 @@ import { type Header, type Presence, Window } from './crypto.ts';
 import { PeerserverError } from './errors.ts';
 import { type Negotiating, Negotiation } from './negotiation.ts';
 import { Peer, type Path } from './peer.ts';
+import type { Room } from './room.ts';
 import { type Control, Kind, type Of, Piece } from './wire.ts';
 
 const RELAYED_AFTER = 4000; // without a connection
@@ -26,6 +27,9 @@ export interface MemberRoom {
   readonly commands: Commands;
   /** Whether connections may go over nodes. */
   readonly relays: boolean;
+  readonly room: Room;
+  /** Whether the room has to do with a member. */
+  wants(member: Uint8Array): boolean;
   send(to: Member, kind: number, sequence: bigint, plain: Uint8Array): Promise<void>;
   opened(member: Member): void;
   path(member: Member): void;
@@ -74,6 +78,10 @@ export class Member implements Negotiating, ConnectionHost {
     this.peer = new Peer(this, presence.member);
     this.lower = compare(room.member, presence.member) < 0;
     this.#negotiation = new Negotiation(this);
+  }
+
+  get room(): Room {
+    return this.#room.room;
   }
 
   /** Its node is not reached; and when it has left: it went without a goodbye. */

@@ -6,6 +6,7 @@ import { hex, printed } from './bytes.ts';
 import { PeerserverError } from './errors.ts';
 import { Events } from './events.ts';
 import type { Member } from './member.ts';
+import type { Room } from './room.ts';
 
 const MAX_MESSAGE = (64 << 10) - 1; // what pion and every browser take in one message
 
@@ -106,6 +107,17 @@ export class Peer extends Events<{ channel: [channel: RTCDataChannel]; closed: [
   /** The same for a command that gives values one after the other. */
   stream(path: string, args?: unknown, options?: CallOptions): AsyncIterableIterator<unknown> {
     return this.#calls.stream(path, args, options);
+  }
+
+  /** The membership that it was met in. */
+  get room(): Room {
+    return this.#member.room;
+  }
+
+  /** Leaves what `dial` has joined. Any other peer stays until one of the two leaves their room. */
+  async close(): Promise<void> {
+    if (!this.room.dials) throw new PeerserverError('denied', 'this peer was not dialled; leave its room instead');
+    await this.room.leave();
   }
 
   get #calls(): Calls {

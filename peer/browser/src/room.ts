@@ -1,5 +1,6 @@
 // A room: this peer's membership of an app, on one node at a time, and its connections to the others.
 
+import { addressOf, printAddress } from './address.ts';
 import type { CallOptions } from './asked.ts';
 import { Broadcasts, type Sender } from './broadcasts.ts';
 import { type Bytes, concat, equal, printed } from './bytes.ts';
@@ -65,15 +66,28 @@ interface Keys {
   readonly seal: SealKey;
 }
 
+/** What makes a room one that is dialled, or that dials. */
+export interface Purpose {
+  /** It is named after this peer. */
+  readonly listens?: boolean;
+  /** The one peer that it is for, on the one node; ids in z-base-32. */
+  readonly only?: { readonly node: string; readonly peer: string };
+}
+
 /** Joins an app. Resolves when a node has let this peer in; the others then come as events. */
 export async function join(name: string, options: JoinOptions): Promise<Room> {
+  return joinAs(name, options, {});
+}
+
+/** @internal */
+export async function joinAs(name: string, options: JoinOptions, purpose: Purpose): Promise<Room> {
   options.signal?.throwIfAborted();
   const secret = typeof options.secret === 'string' ? new TextEncoder().encode(options.secret) : options.secret ?? new Uint8Array(0);
   const app = await appId(name, secret);
   const room = new Room({
     app, secret: await sealSecret(app, secret), broadcasts: await broadcastKey(app, name, secret),
     identity: options.identity ?? (await newIdentity()), seal: await sealKey(),
-  }, options);
+  }, options, purpose);
   try {
     await room.enter();
   } catch (err) {
@@ -94,6 +108,7 @@ export class Room extends Events<RoomEvents> implements AsyncDisposable {
   readonly id: string;
   readonly #keys: Keys;
   readonly #options: JoinOptions;
+  readonly #purpose: Purpose;
   readonly #session = crypto.getRandomValues(new Uint8Array(8));
   readonly #member: Bytes;
   readonly #commands = new Commands(() => this.peers);
@@ -112,10 +127,11 @@ export class Room extends Events<RoomEvents> implements AsyncDisposable {
    *
    * @internal
    */
-  constructor(keys: Keys, options: JoinOptions) {
+  constructor(keys: Keys, options: JoinOptions, purpose: Purpose) {
     super();
     this.#keys = keys;
     this.#options = options;
+    this.#purpose = purpose;
     this.#member = concat(keys.identity.id, this.#session);
     this.id = printed(keys.identity.id);
     this.#roster = new Roster(this.#forMembers(), options.maxPeers);
@@ -123,7 +139,7 @@ export class Room extends Events<RoomEvents> implements AsyncDisposable {
     this.#broadcasts = new Broadcasts(this.#forBroadcasts());
     this.#home = new Home({
       nodes: options.nodes, identity: keys.identity, webSocket: options.webSocket ?? WebSocket, signal: options.signal,
-      join: (node) => this.#join(node),
+      only: purpose.only?.node, join: (node) => this.#join(node),
     });
     this.#home.on('node', (node) => {
       if (!node) this.#node = undefined;
@@ -144,6 +160,22 @@ export class Room extends Events<RoomEvents> implements AsyncDisposable {
   /** The node in use. */
   get node(): string | undefined {
     return this.#home.node?.url;
+  }
+
+  /**
+   * Where `dial` reaches this peer, if it listens: by the URL of the node in use, and then by the others that its record names. They
+   * change when the room goes to another node.
+   */
+  get addresses(): string[] {
+    const node = this.#home.node;
+    if (!node || !this.#purpose.listens) return [];
+    const texts = [node.url, ...this.#home.urlsOf(node)].map((url) => printAddress(addressOf(url, printed(node.id), this.id)));
+    return [...new Set(texts)];
+  }
+
+  /** @internal */
+  get dials(): boolean {
+    return this.#purpose.only !== undefined;
   }
 
   /**
@@ -300,6 +332,8 @@ export class Room extends Events<RoomEvents> implements AsyncDisposable {
       rtc: options.rtc ?? globalThis.RTCPeerConnection,
       configuration: { iceServers: options.iceServers ?? [] },
       commands: this.#commands,
+      room: this,
+      wants: (member) => this.#purpose.only === undefined || this.#purpose.only.peer === printed(member.subarray(0, 32)),
       relays: options.noRelay !== true,
       send: (to, kind, sequence, plain) => this.#send(to, kind, sequence, plain),
       opened: (member) => {

@@ -143,7 +143,7 @@ export class Roster {
    */
   #remember(presence: Presence): Member | undefined {
     const known = this.find(presence.member);
-    if (known || this.#closed || equal(presence.member, this.#room.member)) return known;
+    if (known || this.#closed || equal(presence.member, this.#room.member) || !this.#room.wants(presence.member)) return known;
     if (this.#known.size >= MAX_KNOWN) {
       const old = [...this.#known].find(([, peer]) => !peer.busy && !peer.shown);
       if (!old) return undefined;
