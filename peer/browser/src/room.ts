@@ -3,7 +3,7 @@
 import { addressOf, printAddress } from './address.ts';
 import type { CallOptions } from './asked.ts';
 import { Broadcasts, type Sender } from './broadcasts.ts';
-import { type Bytes, concat, equal, printed } from './bytes.ts';
+import { type Bytes, concat, equal, hex, printed } from './bytes.ts';
 import { callEach, type Outcome, type Target } from './calls.ts';
 import { Commands, type Handler } from './commands.ts';
 import {
@@ -147,6 +147,11 @@ export class Room extends Events<RoomEvents> implements AsyncDisposable {
     });
   }
 
+  /** Tells this membership apart from others of the same id. */
+  get session(): string {
+    return hex(this.#session);
+  }
+
   /** Those who are connected. */
   get peers(): Peer[] {
     return this.#roster.connected.map((member) => member.peer);
@@ -185,6 +190,16 @@ export class Room extends Events<RoomEvents> implements AsyncDisposable {
    */
   async broadcast(data: Uint8Array | string): Promise<void> {
     await this.#broadcasts.send(data);
+  }
+
+  /**
+   * Sends to all sessions of one id that are connected: a person's tabs and devices. `peer.send` sends to one. Rejected with
+   * `unknown_peer` when none is connected.
+   */
+  async send(id: string, data: Uint8Array | string): Promise<void> {
+    const all = this.peers.filter((peer) => peer.id === id);
+    if (all.length === 0) throw new PeerserverError('unknown_peer', `${id.slice(0, 8)} is not connected`);
+    await Promise.all(all.map((peer) => peer.send(data)));
   }
 
   /**
