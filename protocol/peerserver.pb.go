@@ -3760,7 +3760,7 @@ type Control_Forwarded struct {
 }
 
 type Control_Passed struct {
-	Passed *Envelope `protobuf:"bytes,7,opt,name=passed,proto3,oneof"` // what somebody else gave to be forwarded, or the sender's own on a LAN
+	Passed *Envelope `protobuf:"bytes,7,opt,name=passed,proto3,oneof"` // what somebody else gave to be forwarded, or the sender's own: its goodbye, an offer on an open connection, all on a LAN
 }
 
 type Control_Spread struct {
@@ -3865,9 +3865,10 @@ func (x *Start) GetRun() uint64 {
 
 // Piece is a message, or a part of one, of a relayed channel. Sequences are of
 // one direction; each is delivered once and in order, sent again after 2, 4, 8,
-// 10, 10 ... s without an acknowledgement, and at most 128 KiB are on their
-// way. After 30 s without one the connection has ended. A new run is a new
-// connection.
+// 10, 10 ... s without an acknowledgement, and at most 128 KiB in 64 Pieces are
+// on their way. What comes again is acknowledged again. After 30 s without an
+// acknowledgement, be it of nothing new, the connection has ended. A new run is
+// a new connection, unless its envelope is older than the connection there is.
 type Piece struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Run           uint64                 `protobuf:"varint,1,opt,name=run,proto3" json:"run,omitempty"`                     // random, not 0, the same for all of a connection's direction
