@@ -28,11 +28,33 @@ class GoPeer {
   /** Joins and greets whoever is connected. Answers the time of the call. */
   async join({ urls, app, name = '', secret = '' }) {
     const at = Date.now();
-    const nodes = urls.flatMap((url) => ['--node', url]);
-    this.#program = new Program(process.env.E2E_BIN, ['join', '--json', ...nodes, '--name', name, '--secret', secret, app], { stdin: 'pipe', keep: false });
-    this.#program.on('line', (line) => this.#take(JSON.parse(line)));
-    ({ id: this.#id } = await within(JOINED_WITHIN, 'the Go peer joins', this.#event((e) => e.event === 'joined')));
+    await this.#start([...urls.flatMap((url) => ['--node', url]), '--name', name, '--secret', secret, app]);
     return at;
+  }
+
+  /** Can be dialled, at the addresses that it answers. */
+  async listen({ urls, name }) {
+    const { addresses } = await this.#start([...urls.flatMap((url) => ['--node', url]), '--name', name, '--listen']);
+    return addresses;
+  }
+
+  /** Dials, and greets who is met. Answers the time of the call. */
+  dial({ address, name }) {
+    return this.join({ urls: [], app: address, name });
+  }
+
+  async #start(args) {
+    this.#program = new Program(process.env.E2E_BIN, ['join', '--json', ...args], { stdin: 'pipe', keep: false });
+    this.#program.on('line', (line) => this.#take(JSON.parse(line)));
+    const joined = await within(JOINED_WITHIN, 'the Go peer joins', this.#event((e) => e.event === 'joined'));
+    this.#id = joined.id;
+    for (const { id } of this.peers()) this.#greet(id); // who is dialled is met before
+    return joined;
+  }
+
+  #greet(id) {
+    // The lines of a terminal go to all; in a room of two that is to the other.
+    this.say(`hello ${id} from ${this.#id}`);
   }
 
   id() {
@@ -98,16 +120,15 @@ class GoPeer {
   }
 
   #take(said) {
-    const { event, id, name, text = '', data } = said;
+    const { event, id, name, text = '', data, addresses } = said;
     const bytes = Buffer.from(data ?? text, data ? 'base64' : 'utf8');
     if (bytes.length >= LONG) {
       this.#received.bytes += bytes.length;
       this.#received.hash.update(bytes);
       return;
     }
-    this.#events.push({ event, id, name, text, at: Date.now() });
-    // The lines of a terminal go to all; in a room of two that is to the other.
-    if (event === 'peer') this.say(`hello ${id} from ${this.#id}`);
+    this.#events.push({ event, id, name, text, addresses, at: Date.now() });
+    if (event === 'peer' && this.#id) this.#greet(id);
   }
 
   async #event(wanted) {

@@ -1,6 +1,6 @@
 // A peer of our own SDK, bundled from its source.
 
-import { join, keptIdentity } from '../../../peer/browser/src/index.ts';
+import { dial, join, keptIdentity, listen } from '../../../peer/browser/src/index.ts';
 
 const now = () => performance.timeOrigin + performance.now();
 
@@ -34,36 +34,59 @@ async function until(ready) {
   }
 }
 
+function meets(other) {
+  peers.push({ id: other.id, name: other.name, at: now() });
+  changed();
+  other.send(`hello ${other.id} from ${room.id}`);
+}
+
+function enters(entered) {
+  room = entered;
+  iterate();
+  nodes.push(room.node);
+  room.on('node', (url) => {
+    nodes.push(url);
+    changed();
+  });
+  room.on('peer', meets);
+  room.on('leave', (other) => {
+    lost.push({ id: other.id, at: now() });
+    changed();
+  });
+  room.on('message', (other, data) => {
+    if (data.length < 1000) heard.push({ id: other.id, text: new TextDecoder().decode(data), at: now() });
+    else {
+      received.bytes += data.length;
+      received.parts.push(data);
+    }
+    changed();
+  });
+}
+
 globalThis.peer = {
   /** Joins and greets whoever is connected. Answers the time of the call. */
   async join({ urls, app, name, secret, kept }) {
     const at = now();
-    room = await join(app, { nodes: urls, name, secret, identity: kept && (await keptIdentity()) });
-    iterate();
-    nodes.push(room.node);
-    room.on('node', (url) => {
-      nodes.push(url);
-      changed();
-    });
-    room.on('peer', (other) => {
-      peers.push({ id: other.id, name: other.name, at: now() });
-      changed();
-      other.send(`hello ${other.id} from ${room.id}`);
-    });
-    room.on('leave', (other) => {
-      lost.push({ id: other.id, at: now() });
-      changed();
-    });
-    room.on('message', (other, data) => {
-      if (data.length < 1000) heard.push({ id: other.id, text: new TextDecoder().decode(data), at: now() });
-      else {
-        received.bytes += data.length;
-        received.parts.push(data);
-      }
-      changed();
-    });
+    enters(await join(app, { nodes: urls, name, secret, identity: kept && (await keptIdentity()) }));
     return at;
   },
+  /** Can be dialled, at the addresses that it answers. */
+  async listen({ urls, name }) {
+    enters(await listen({ nodes: urls, name }));
+    return room.addresses;
+  },
+  /** Dials, and greets who is met. Answers the time of the call. */
+  async dial({ address, name }) {
+    const at = now();
+    const other = await dial(address, { name });
+    enters(other.room);
+    meets(other);
+    return at;
+  },
+  /** Code of the error when an address is dialled. */
+  refused: ({ address, timeout }) => dial(address, { timeout }).then(() => 'dialled', (err) => err.code),
+  /** Ends what was dialled. */
+  closes: () => room.peers[0].close(),
   id: () => room.id,
   /** Resolves when `id` has said something. */
   async hears(id) {
