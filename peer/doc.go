@@ -11,8 +11,12 @@
 // Nodes bring peers together and see neither addresses nor what is said. Give
 // [Options].Secret, 128 bits or more, to be met only by those who know it.
 //
-// The wire is in protocol/peerserver.proto, "The native door". room.go is the
-// membership, home.go and socket.go its connection to a node, roster.go who
-// else is there, member.go and negotiate.go the way to one of them, peer.go and
-// channel.go what comes of it; calls.go, caller.go and answer.go are the calls.
+// The wire is in protocol/peerserver.proto, "The native door" and "Between
+// peers". room.go is the membership, home.go and socket.go its connection to a
+// node, roster.go who else is there. member.go is one of those, and negotiate.go,
+// attempt.go and restart.go the connection to it; relayed.go, relay.go and
+// pieces.go the way over nodes when there is none. peer.go, deliver.go and
+// channel.go are what the app has of it, control.go, links.go and forward.go what
+// peers say to each other besides, broadcast.go what they say to all; calls.go,
+// caller.go and answer.go are the calls.
 package peer

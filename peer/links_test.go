@@ -18,6 +18,7 @@ import (
 // left when they may connect. They know each other by carol, and connect
 // through her.
 func TestAllNodesKilled(t *testing.T) {
+	t.Parallel()
 	nodes := testnet.StartWith(t, testnet.Options{Nodes: 2, Islands: true})
 	g := new(gate) // alice's way to others, after carol
 	g.open.Store(true)
@@ -76,6 +77,7 @@ func saysLinked(p *Peer) (list []string) {
 // TestSharedPeerIsEnough: two islands, and carol moves from one to the other.
 // Those whom she knows meet without any node that they share.
 func TestSharedPeerIsEnough(t *testing.T) {
+	t.Parallel()
 	nodes := testnet.StartWith(t, testnet.Options{Nodes: 2, Islands: true})
 	alice := join(t, "alice", Options{Nodes: []string{nodes.URL(0)}})
 	bob := join(t, "bob", Options{Nodes: []string{nodes.URL(1)}})

@@ -164,6 +164,7 @@ func (s *mischief) down(m *protocol.ToPeer) []*protocol.ToPeer {
 // pairs: they connect in the end, each to the right key, and the node has seen
 // nothing of what they said.
 func TestNodeThatTampers(t *testing.T) {
+	t.Parallel()
 	nodes := testnet.Start(t, 2)
 	x := []*proxy{between(t, nodes.URL(0)), between(t, nodes.URL(1))}
 	s := &mischief{random: rand.New(rand.NewPCG(3, 4)), counts: make(map[string]int)}
@@ -201,6 +202,7 @@ func TestNodeThatTampers(t *testing.T) {
 
 // TestRelayedIsSealed: what goes over nodes they cannot read either.
 func TestRelayedIsSealed(t *testing.T) {
+	t.Parallel()
 	nodes := testnet.Start(t, 1)
 	x := between(t, nodes.URL(0))
 	g := new(gate)

@@ -240,9 +240,14 @@ func (rl *relay) takeOver(h handover) {
 // resume lets the connection go on when all that came before has gone to the
 // app.
 func (rl *relay) resume() {
-	if h := rl.resumes; h != nil && (len(rl.ready) == 0 || h.run != rl.in.run) {
+	h := rl.resumes
+	if h == nil {
+		return
+	}
+	ok := h.run == rl.in.run && len(rl.in.early) == 0 && !rl.ended
+	if !ok || len(rl.ready) == 0 {
 		rl.resumes = nil
-		h.start(h.run == rl.in.run)
+		h.start(ok)
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"fmt"
+	"net"
 	"slices"
 	"strings"
 	"sync"
@@ -11,6 +12,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/pion/transport/v4/stdnet"
+	"github.com/pion/turn/v5"
 	"github.com/pion/webrtc/v4"
 	"google.golang.org/protobuf/proto"
 
@@ -33,6 +36,7 @@ func (g *gate) api() *webrtc.API {
 // one, and both sides go over to it while both are talking. Nothing is lost,
 // comes twice, or out of order.
 func TestRelayThenDirect(t *testing.T) {
+	t.Parallel()
 	nodes := testnet.Start(t, 2)
 	g := new(gate)
 	alice, bob := talker(t, "alice", nodes.URL(0), g), talker(t, "bob", nodes.URL(1), g)
@@ -188,6 +192,45 @@ func TestRelayOnly(t *testing.T) {
 	if p.Lost() {
 		t.Error("one who has said goodbye is lost")
 	}
+}
+
+// TestTURN: the only way is by a TURN server, and the path says so.
+func TestTURN(t *testing.T) {
+	t.Parallel()
+	l, err := net.ListenPacket("udp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	server, err := turn.NewServer(turn.ServerConfig{
+		Realm: "test",
+		AuthHandler: func(a *turn.RequestAttributes) (string, []byte, bool) {
+			return a.Username, turn.GenerateAuthKey(a.Username, a.Realm, "password"), true
+		},
+		PacketConnConfigs: []turn.PacketConnConfig{{
+			PacketConn:            l,
+			RelayAddressGenerator: &turn.RelayAddressGeneratorStatic{RelayAddress: net.IPv4(127, 0, 0, 1), Address: "127.0.0.1"},
+			PermissionHandler:     func(net.Addr, net.IP) bool { return true },
+		}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { server.Close() })
+	host, err := stdnet.NewNet()
+	if err != nil {
+		t.Fatal(err)
+	}
+	nodes := testnet.Start(t, 1)
+	ice := []webrtc.ICEServer{{URLs: []string{"turn:" + l.LocalAddr().String()}, Username: "user", Credential: "password"}}
+	alice := join(t, "alice", Options{Nodes: []string{nodes.URL(0)}, API: (&roaming{Net: host, only: l.LocalAddr().String()}).api(), ICEServers: ice})
+	bob := join(t, "bob", Options{Nodes: []string{nodes.URL(0)}, API: (&roaming{Net: host, only: l.LocalAddr().String()}).api(), ICEServers: ice})
+	alice.sees("+bob")
+	bob.sees("+alice")
+	if a, b := alice.Peers()[0].Path(), bob.Peers()[0].Path(); a != PathTURN || b != PathTURN {
+		t.Errorf("the paths are %v and %v", a, b)
+	}
+	alice.says("around a corner")
+	bob.sees("alice: around a corner")
 }
 
 // TestRelayAfterFourSeconds: there are candidates, and no answer ever comes.

@@ -23,6 +23,7 @@ import (
 // there, and to there, is lost, and nobody is told.
 type roaming struct {
 	transport.Net
+	only string // the one address that is reached, if there is one
 
 	mu    sync.Mutex
 	conns []*roamingConn
@@ -30,6 +31,7 @@ type roaming struct {
 
 type roamingConn struct {
 	transport.UDPConn
+	only string
 	dead atomic.Bool
 }
 
@@ -47,7 +49,7 @@ func (n *roaming) ListenUDP(network string, laddr *net.UDPAddr) (transport.UDPCo
 	if err != nil {
 		return nil, err
 	}
-	r := &roamingConn{UDPConn: c}
+	r := &roamingConn{UDPConn: c, only: n.only}
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.conns = append(n.conns, r)
@@ -84,7 +86,7 @@ func (c *roamingConn) ReadFrom(b []byte) (int, net.Addr, error) {
 }
 
 func (c *roamingConn) WriteTo(b []byte, to net.Addr) (int, error) {
-	if c.dead.Load() {
+	if c.dead.Load() || c.only != "" && to.String() != c.only {
 		return len(b), nil
 	}
 	return c.UDPConn.WriteTo(b, to)

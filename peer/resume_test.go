@@ -11,6 +11,7 @@ import (
 // TestResume: the connection to the node breaks for a moment. Nobody is told
 // anything, what was known stays known, and who came meanwhile is met.
 func TestResume(t *testing.T) {
+	t.Parallel()
 	nodes := testnet.Start(t, 2)
 	x := between(t, nodes.URL(0))
 	resumed := make(chan bool, 10)
