@@ -93,14 +93,20 @@ func (r *Relay) Join(app protocol.AppID, j Joining) (*Member, error) {
 	}
 	m := &Member{id: j.ID, sink: j.Sink, blob: j.Blob, hash: app.MemberHash(j.ID), flags: j.flags()}
 	for {
-		s, err := r.swarm(app)
+		s, links, err := r.makeSwarm(app)
 		if err != nil {
 			return nil, err
 		}
-		if s.join(m) {
-			r.want(s)
-			return m, nil
+		if !s.join(m) {
+			continue
 		}
+		// Only now: what other nodes are told first has this member in it, and
+		// what it wants.
+		for _, l := range links {
+			l.interest(s)
+		}
+		r.want(s)
+		return m, nil
 	}
 }
 
