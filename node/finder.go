@@ -263,6 +263,9 @@ func (f *fixedFinder) learn(rec *protocol.Record) {
 
 // near is found of a node that is heard on the LAN, again and again.
 func (f *fixedFinder) near(rec *protocol.Record) {
+	if rec.Node == f.self {
+		return
+	}
 	slices.Sort(rec.URLs)
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -1,6 +1,7 @@
 package peer
 
 import (
+	"bytes"
 	"context"
 	"net"
 	"net/netip"
@@ -27,6 +28,7 @@ type local struct {
 	r        *Room
 	beacons  *lan.Beacons
 	listener net.Listener
+	port     uint16
 	keep     net.KeepAliveConfig
 
 	mu      sync.Mutex
@@ -53,10 +55,10 @@ func (r *Room) openLAN() error {
 	if l.listener, err = new(net.ListenConfig).Listen(r.wire, "tcp", ":0"); err != nil {
 		return err
 	}
-	port := uint16(l.listener.Addr().(*net.TCPAddr).Port) //nolint:gosec // a port
+	l.port = uint16(l.listener.Addr().(*net.TCPAddr).Port) //nolint:gosec // a port
 	l.beacons, err = lan.Listen(lan.Config{
 		Key: r.key, Heard: l.heard, Network: r.opts.network, Log: r.log,
-		Say: func(lan.Interface) lan.Said { return lan.Said{Apps: []protocol.AppID{r.app}, Port: port} },
+		Say: func(lan.Interface) lan.Said { return lan.Said{Apps: []protocol.AppID{r.app}, Port: l.port} },
 	})
 	if err != nil {
 		l.listener.Close()
@@ -139,7 +141,8 @@ func (l *local) heard(h lan.Heard) {
 		return
 	}
 	at := lanPlace{h.Key, h.Port}
-	if string(l.r.self.Peer[:]) >= string(at.id[:]) || !h.Serves(l.r.app) {
+	order := bytes.Compare(l.r.self.Peer[:], at.id[:])
+	if order > 0 || (order == 0 && l.port >= h.Port) || !h.Serves(l.r.app) {
 		return // it dials, or it is of no app that matters here
 	}
 	l.mu.Lock()

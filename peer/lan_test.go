@@ -2,6 +2,7 @@ package peer
 
 import (
 	"bytes"
+	"crypto/ed25519"
 	"errors"
 	"net"
 	"net/netip"
@@ -54,6 +55,21 @@ func TestLANWithoutNode(t *testing.T) {
 	if len(sent) < 5 {
 		t.Errorf("%d beacons", len(sent))
 	}
+}
+
+// TestLANOneIdentityTwice: two devices of one person meet too.
+func TestLANOneIdentityTwice(t *testing.T) {
+	var ether lantest.Ether
+	_, key, err := ed25519.GenerateKey(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	phone := join(t, "phone", Options{LAN: true, network: host(&ether, 1), Identity: key})
+	laptop := join(t, "laptop", Options{LAN: true, network: host(&ether, 2), Identity: key})
+	bob := join(t, "bob", Options{LAN: true, network: host(&ether, 3)})
+	phone.sees("+laptop", "+bob")
+	laptop.sees("+phone", "+bob")
+	bob.sees("+phone", "+laptop")
 }
 
 // TestLANAndNode: who is met both ways is one peer, and stays when one of the

@@ -4808,7 +4808,8 @@ func (x *BeaconBody) GetRecord() *SignedRecord {
 }
 
 // LANHello is the first message on a TCP connection between two peers of an app
-// that have heard each other's beacons; the one with the lower key dials.
+// that have heard each other's beacons; the one with the lower key dials, or of
+// one key on two devices the one with the lower port.
 // Messages are protobuf, each after its length in 4 bytes, big endian, at most
 // 65,535. After a LANHello of each side both send Controls: a Linked with their
 // own presence, and what they have for each other as passed. Controls are

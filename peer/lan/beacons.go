@@ -21,6 +21,7 @@ const (
 	// Many that hear a new one do not answer all at once: each waits up to this
 	// much for each that it knows.
 	answerSpread = 2 * time.Millisecond
+	ownNonces    = 4 * maxInterfaces // of beacons that may come back
 )
 
 // Said is what a beacon says: of a node its record, of a peer its apps and its
@@ -54,6 +55,8 @@ type Beacons struct {
 	mu         sync.Mutex
 	interfaces []Interface
 	table      *table
+	sent       [ownNonces][protocol.BeaconNonce]byte // the newest: one key may be on several devices
+	sends      int
 }
 
 // Listen opens the beacons' sockets. Serve serves and closes them; Close gives
@@ -201,6 +204,10 @@ func (b *Beacons) sendAll() {
 		}
 		var nonce [protocol.BeaconNonce]byte
 		rand.Read(nonce[:])
+		b.mu.Lock()
+		b.sent[b.sends%ownNonces] = nonce
+		b.sends++
+		b.mu.Unlock()
 		datagram, err := protocol.SignBeacon(b.cfg.Key, nonce, said.Apps, said.Port, said.Record)
 		if err != nil {
 			b.cfg.Log.Debug("no beacon can be made", "error", err)
@@ -246,7 +253,7 @@ func (b *Beacons) take(datagram []byte, from netip.Addr, index int) {
 		b.cfg.Log.Debug("a beacon is not believed", "error", err)
 		return
 	}
-	if a.Key == b.self {
+	if b.isOwn(a) {
 		return
 	}
 	h := Heard{Announcement: *a, From: from, Interface: on}
@@ -267,6 +274,13 @@ func (b *Beacons) take(datagram []byte, from netip.Addr, index int) {
 		default:
 		}
 	}
+}
+
+// isOwn says whether a beacon is one that was sent here.
+func (b *Beacons) isOwn(a *protocol.Announcement) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return a.Key == b.self && slices.Contains(b.sent[:min(b.sends, ownNonces)], a.Nonce)
 }
 
 // interfaceOf is the index of the interface whose subnet a datagram comes from.

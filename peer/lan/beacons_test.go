@@ -212,7 +212,7 @@ func TestHostileBeacons(t *testing.T) {
 		}
 		forged := beacon(9, 1)
 		forged[len(forged)-1] ^= 1
-		for _, b := range [][]byte{forged, nil, []byte("psb1"), make([]byte, 2000), beacon(1, 1)} {
+		for _, b := range [][]byte{forged, nil, []byte("psb1"), make([]byte, 2000), ether.Sent()[0]} {
 			ether.Send(near, b)
 		}
 		ether.Send(far, beacon(9, 1))

@@ -1,6 +1,7 @@
 package lan
 
 import (
+	"bytes"
 	"context"
 	"crypto/aes"
 	"crypto/cipher"
@@ -33,7 +34,8 @@ type Stream struct {
 
 // Open greets the other side of a TCP connection. who is whom a dialler wants
 // to reach, nil on the side that has accepted: the one with the lower key
-// dials. When it fails, c is closed.
+// dials; they are equal when one identity is on two devices. When it fails, c
+// is closed.
 func Open(ctx context.Context, c net.Conn, app protocol.AppID, self protocol.PeerID, who *protocol.PeerID) (*Stream, error) {
 	ctx, cancel := context.WithTimeout(ctx, protocol.LANHelloTime)
 	defer cancel()
@@ -75,8 +77,8 @@ func (s *Stream) greet(app protocol.AppID, self protocol.PeerID, who *protocol.P
 	if s.peer, err = theirs.Verify(app); err != nil {
 		return err
 	}
-	dialled := who != nil
-	if lower := string(self[:]) < string(s.peer[:]); s.peer == self || lower != dialled || (dialled && s.peer != *who) {
+	order := bytes.Compare(self[:], s.peer[:])
+	if (who != nil && (order > 0 || s.peer != *who)) || (who == nil && order < 0) {
 		return protocol.Errorf(protocol.CodeDenied, "LAN: it is not the other side that was meant")
 	}
 	if s.out, err = aead(app, ours, theirs); err != nil {

@@ -131,7 +131,6 @@ func TestStreamRefuses(t *testing.T) {
 		{"another app", app, other, low, high, &high},
 		{"another peer", app, app, low, high, &protocol.PeerID{0xff}},
 		{"the higher dials", app, app, high, low, &low},
-		{"itself", app, app, low, low, &low},
 		{"nobody dials", app, app, low, high, nil},
 	} {
 		a, b, _, errs := pair(t, c.dial, c.accept, c.dialler, c.acceptor, c.who)
