@@ -170,3 +170,31 @@ func FuzzBeacon(f *testing.F) {
 		}
 	})
 }
+
+// FuzzLANHello reads anything as a greeting: who is not of the app is nobody.
+func FuzzLANHello(f *testing.F) {
+	app := App("peer", []byte("mine"), nil)
+	for _, of := range []AppID{app, MeshApp} {
+		b, err := proto.Marshal(NewLANHello(of, PeerID{1}, [LANNonce]byte{1}))
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(b)
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		var h LANHello
+		if proto.Unmarshal(b, &h) != nil {
+			return
+		}
+		id, err := h.Verify(app)
+		if err != nil {
+			if id != (PeerID{}) {
+				t.Fatal("somebody comes with an error")
+			}
+			return
+		}
+		if again := NewLANHello(app, id, [LANNonce]byte(h.Nonce)); !bytes.Equal(again.Tag, h.Tag) {
+			t.Fatalf("%v is another's greeting", id)
+		}
+	})
+}
