@@ -27,6 +27,7 @@ const (
 	presenceTTL     = protocol.MaxPresenceTTL
 	partWithin      = time.Second     // a node may take this long to see a leave
 	drainWithin     = 2 * time.Second // and a peer to take what was sent to it
+	prflxWait       = 200 * time.Millisecond
 )
 
 // Options say how to join. Only Nodes has to be given, or LAN. Handlers are called one
@@ -41,7 +42,7 @@ type Options struct {
 	Metadata   []byte                // shown too, at most protocol.MaxMetadata bytes
 	ICEServers []webrtc.ICEServer    // STUN and TURN; none: no server is told of the connections
 	MaxPeers   int                   // connections that are made by itself; others may make as many again; 0: 50
-	API        *webrtc.API           // nil: pion's defaults
+	API        *webrtc.API           // nil: one made with Setting
 	Log        *slog.Logger          // nil: none
 	LAN        bool                  // meet nodes and members on the local network too; Nodes may then be none
 	NoRelay    bool                  // never over nodes: who cannot be connected to is no peer
@@ -104,6 +105,16 @@ type Room struct {
 	forwards   map[uint32]*member // by the ref of a Forward that is not answered
 }
 
+// Setting is how this package has pion connect, to be changed and given back in
+// [Options].API.
+func Setting() webrtc.SettingEngine {
+	var s webrtc.SettingEngine
+	// A browser hides its addresses behind names that are not resolved here: what
+	// comes from it is the first that is known of it, and the best.
+	s.SetPrflxAcceptanceMinWait(0)
+	return s
+}
+
 // Join makes this process a member of an app on one of the nodes and connects
 // it to the other members. It returns when a node has let it in, or when none
 // has; ctx bounds that, and nothing later. With Options.LAN it may do without a
@@ -155,7 +166,7 @@ func newRoom(app string, o Options) (*Room, error) {
 		r.log = slog.New(slog.DiscardHandler)
 	}
 	if r.api == nil {
-		r.api = webrtc.NewAPI()
+		r.api = webrtc.NewAPI(webrtc.WithSettingEngine(Setting()))
 	}
 	if r.opts.MaxPeers <= 0 {
 		r.opts.MaxPeers = defaultMaxPeers
@@ -189,6 +200,14 @@ func newRoom(app string, o Options) (*Room, error) {
 	r.work, r.stopWork = context.WithCancel(context.Background())
 	r.wire, r.stopWire = context.WithCancel(context.Background())
 	return r, nil
+}
+
+// newAPI is pion's defaults, but for one: a browser hides its addresses, so they
+// are found by what comes from them, and pion would wait a second for better.
+func newAPI() *webrtc.API {
+	var s webrtc.SettingEngine
+	s.SetPrflxAcceptanceMinWait(prflxWait)
+	return webrtc.NewAPI(webrtc.WithSettingEngine(s))
 }
 
 // presence shows this member, signed now.

@@ -31,7 +31,7 @@ func (m *membership) options() peer.Options {
 	if len(nodes) == 0 && !m.lan {
 		nodes = stringList{fmt.Sprint("ws://127.0.0.1:", protocol.DefaultPort)}
 	}
-	var setting webrtc.SettingEngine
+	setting := peer.Setting()
 	setting.SetIncludeLoopbackCandidate(m.loopback)
 	return peer.Options{
 		Nodes: nodes, LAN: m.lan, Secret: []byte(m.secret), Name: m.name, API: webrtc.NewAPI(webrtc.WithSettingEngine(setting)),
