@@ -23,6 +23,8 @@ export class Attempt {
   readonly pc: RTCPeerConnection;
   /** Sequence of our offer, 0n: the other side made it. */
   offer = 0n;
+  /** When our offer went out, by performance.now(). */
+  offered = 0;
   /** Sequence of the newest description of the other side. */
   heard = 0n;
   /** The other side's description is set. */

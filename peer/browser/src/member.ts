@@ -124,6 +124,11 @@ export class Member implements Negotiating, ConnectionHost {
     this.#wishes();
   }
 
+  /** There is another node: what was on its way over the one before may be lost. */
+  repeat(): void {
+    this.#negotiation.repeat();
+  }
+
   /** The network has changed: what would be tried later is tried now. */
   hurry(): void {
     this.#negotiation.hurry();

@@ -14,6 +14,7 @@ const RESTART_EVERY = 5000;
 const MENDED_WITHIN = 20_000; // else the connection has ended
 const TURN_AFTER = 500; // the higher side's offers on an open connection wait for one of the lower
 const BATCH_AFTER = 5;
+const CROSSED_WITHIN = 1000; // two offers; later the first one is taken for lost
 
 /** What a negotiation needs of its peer. */
 export interface Negotiating {
@@ -70,6 +71,26 @@ export class Negotiation implements AttemptHost {
     this.#tries = 0;
     if (offers) this.#offer();
     else this.#expect(OFFERED_WITHIN);
+  }
+
+  /**
+   * Says again what may have been lost with a node: our description, with the candidates that have been found. Who has had it
+   * takes it for the same.
+   */
+  repeat(): void {
+    this.#turn = this.#turn.then(() => {
+      const attempt = this.attempt;
+      const sdp = attempt?.pc.localDescription?.sdp;
+      if (!attempt || attempt.open || sdp === undefined) return;
+      if (attempt.offer === 0n) this.#describe(Kind.answer, { type: 'answer', sdp, re: Number(attempt.heard) });
+      else if (attempt.remote) this.#candidatesOf(sdp);
+      else this.#offered(attempt, sdp);
+    }).catch(() => {});
+  }
+
+  #candidatesOf(sdp: string): void {
+    const all = Array.from(sdp.matchAll(/^a=(candidate:.*?)\r?$/gm), ([, candidate]) => ({ candidate, sdpMid: '0', sdpMLineIndex: 0 }));
+    if (all.length > 0) this.#peer.signal(Kind.candidates, new TextEncoder().encode(JSON.stringify(all)));
   }
 
   /** Tries now what would be tried later. */
@@ -245,11 +266,16 @@ export class Negotiation implements AttemptHost {
       if (this.attempt !== attempt || (pc.signalingState !== 'stable' && !(iceRestart && pc.signalingState === 'have-local-offer'))) return;
       const offer = await pc.createOffer({ iceRestart });
       await pc.setLocalDescription(offer);
-      if (this.attempt === attempt) attempt.offer = this.#describe(Kind.offer, { type: 'offer', sdp: offer.sdp ?? '' });
+      if (this.attempt === attempt) this.#offered(attempt, offer.sdp);
     }).catch(() => {}); // the connection is as it was
   }
 
   // Offers and answers.
+
+  #offered(attempt: Attempt, sdp = ''): void {
+    attempt.offer = this.#describe(Kind.offer, { type: 'offer', sdp });
+    attempt.offered = performance.now();
+  }
 
   #describe(kind: number, description: Description): bigint {
     return this.#peer.signal(kind, new TextEncoder().encode(JSON.stringify(description)));
@@ -262,7 +288,7 @@ export class Negotiation implements AttemptHost {
       const attempt = this.#begin();
       const offer = await attempt.pc.createOffer();
       await attempt.pc.setLocalDescription(offer);
-      if (this.attempt === attempt) attempt.offer = this.#describe(Kind.offer, { type: 'offer', sdp: offer.sdp ?? '' });
+      if (this.attempt === attempt) this.#offered(attempt, offer.sdp);
     }).catch(() => this.#failed());
   }
 
@@ -276,7 +302,10 @@ export class Negotiation implements AttemptHost {
   async #onOffer(said: Description, sequence: bigint): Promise<void> {
     let attempt = this.attempt;
     if (attempt && sequence < attempt.heard) return; // a node has held it back
-    if (attempt && attempt.pc.signalingState === 'have-local-offer' && this.#peer.lower) return; // two crossed, and ours stands
+    if (attempt && attempt.pc.signalingState === 'have-local-offer' && this.#peer.lower) { // two crossed, and ours stands
+      if (!attempt.open && performance.now() - attempt.offered > CROSSED_WITHIN) this.repeat();
+      return;
+    }
     const known = attempt?.remote && origin(attempt.pc.remoteDescription?.sdp ?? '') === origin(said.sdp);
     if (!attempt || !known) {
       const early = attempt && !attempt.remote ? attempt.early : [];

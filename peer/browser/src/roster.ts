@@ -51,6 +51,7 @@ export class Roster {
 
   /** A node has been joined. When it has resumed the membership it does not say who is there. */
   joined(members: number, resumed: boolean): void {
+    for (const peer of this.#known.values()) peer.repeat();
     if (resumed) {
       for (const peer of this.#known.values()) if (peer.shown) this.#meet(peer, peer.lower);
       return;
