@@ -27,7 +27,6 @@ const (
 	presenceTTL     = protocol.MaxPresenceTTL
 	partWithin      = time.Second     // a node may take this long to see a leave
 	drainWithin     = 2 * time.Second // and a peer to take what was sent to it
-	prflxWait       = 200 * time.Millisecond
 )
 
 // Options say how to join. Only Nodes has to be given, or LAN. Handlers are called one
@@ -200,14 +199,6 @@ func newRoom(app string, o Options) (*Room, error) {
 	r.work, r.stopWork = context.WithCancel(context.Background())
 	r.wire, r.stopWire = context.WithCancel(context.Background())
 	return r, nil
-}
-
-// newAPI is pion's defaults, but for one: a browser hides its addresses, so they
-// are found by what comes from them, and pion would wait a second for better.
-func newAPI() *webrtc.API {
-	var s webrtc.SettingEngine
-	s.SetPrflxAcceptanceMinWait(prflxWait)
-	return webrtc.NewAPI(webrtc.WithSettingEngine(s))
 }
 
 // presence shows this member, signed now.

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"sync"
 	"time"
 
 	"github.com/pion/webrtc/v4"
@@ -59,21 +60,21 @@ func measure(open func(context.Context) (*way, error), size int, lasts time.Dura
 // ours are two rooms on a node of their own.
 func ours(ctx context.Context) (*way, error) {
 	serving, stop := context.WithCancel(context.Background())
-	n, err := node.New(node.Config{Listen: "127.0.0.1:0", NoDHT: true, AllowPrivate: true})
+	n, err := node.New(node.Config{Listen: "127.0.0.1:0", NoDHT: true, AllowPrivate: true}) //nolint:contextcheck // New has none
 	if err != nil {
 		stop()
 		return nil, err
 	}
-	served := make(chan error, 1)
-	go func() { served <- n.Serve(serving) }()
+	var served sync.WaitGroup
+	served.Go(func() { _ = n.Serve(serving) }) // it ends by stop only
 	w := &way{got: make(chan int, 1024)}
 	var rooms []*peer.Room
-	w.close = func() {
+	w.close = func() { //nolint:contextcheck // what it ends outlives ctx
 		for _, r := range rooms {
 			_ = r.Leave(context.Background())
 		}
 		stop()
-		<-served
+		served.Wait()
 	}
 	met := make(chan *peer.Peer, 1)
 	for _, o := range []peer.Options{
