@@ -59,7 +59,7 @@ func measure(open func(context.Context) (*way, error), size int, lasts time.Dura
 
 // ours are two rooms on a node of their own.
 func ours(ctx context.Context) (*way, error) {
-	serving, stop := context.WithCancel(context.Background())
+	serving, stop := context.WithCancel(context.WithoutCancel(ctx))
 	n, err := node.New(node.Config{Listen: "127.0.0.1:0", NoDHT: true, AllowPrivate: true}) //nolint:contextcheck // New has none
 	if err != nil {
 		stop()
@@ -69,9 +69,9 @@ func ours(ctx context.Context) (*way, error) {
 	served.Go(func() { _ = n.Serve(serving) }) // it ends by stop only
 	w := &way{got: make(chan int, 1024)}
 	var rooms []*peer.Room
-	w.close = func() { //nolint:contextcheck // what it ends outlives ctx
+	w.close = func() {
 		for _, r := range rooms {
-			_ = r.Leave(context.Background())
+			_ = r.Leave(context.WithoutCancel(ctx))
 		}
 		stop()
 		served.Wait()
