@@ -4,6 +4,7 @@ import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
 import { once } from 'node:events';
 import { createServer } from 'node:http';
+import { connect, createServer as createTCP } from 'node:net';
 import { after, before, test } from 'node:test';
 import wrtc from '@roamhq/wrtc';
 import WebSocket from 'ws';
@@ -316,6 +317,63 @@ test('Node, with a WebRTC and a WebSocket implementation handed in, and the modu
     await until(MEET_WITHIN, 'it has left', one, (state) => state.events.some(([event, , lost]) => event === 'leave' && lost === false));
   } finally {
     await room?.leave();
+    await nodes.close();
+  }
+}));
+
+/** A way to a node whose connections can be cut, and kept from coming back. */
+async function cable(url) {
+  const { hostname, port } = new URL(url);
+  const sockets = new Set();
+  let cut = false;
+  const server = createTCP((client) => {
+    if (cut) return void client.destroy();
+    const node = connect(port, hostname);
+    for (const [one, other] of [[client, node], [node, client]]) {
+      sockets.add(one);
+      one.on('error', () => {});
+      one.on('close', () => {
+        sockets.delete(one);
+        other.destroy();
+      });
+      one.pipe(other);
+    }
+  });
+  server.listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const pull = () => {
+    cut = true;
+    for (const socket of sockets) socket.destroy();
+  };
+  return {
+    url: `ws://127.0.0.1:${server.address().port}`,
+    pull,
+    close: () => {
+      pull();
+      return new Promise((done) => server.close(done));
+    },
+  };
+}
+
+test('a socket breaks for a moment: nobody is told, and who came meanwhile is met', () => withTabs(3, async (one, two, third) => {
+  const nodes = await startNodes({ nodes: 1 });
+  const line = await cable(nodes.ws[0]);
+  try {
+    const app = newRoom('ways');
+    const id = await one.call('join', { urls: [line.url], app, name: 'One' });
+    await two.call('join', { urls: nodes.ws, app, name: 'Two' });
+    await Promise.all([one, two].map((tab) => until(MEET_WITHIN, 'it is connected', tab, connected(1, 'direct'))));
+    line.pull();
+    await third.call('join', { urls: nodes.ws, app, name: 'Third' });
+    await until(MEET_WITHIN, 'it is back, by the node\'s own URL', one, (state) => state.node === nodes.ws[0]);
+    await Promise.all([one, two, third].map((tab) => until(MEET_WITHIN, 'it is connected to two', tab, connected(2, 'direct'))));
+    for (const tab of [one, two, third]) {
+      const { events, members, peers } = await tab.call('state');
+      assert.deepEqual([events.filter(([event]) => event === 'leave'), members, peers.filter(({ lost }) => lost)], [[], 2, []]);
+    }
+    assert.ok((await third.call('state')).peers.some((peer) => peer.id === id));
+  } finally {
+    await line.close();
     await nodes.close();
   }
 }));
