@@ -8,7 +8,7 @@ import type { Envelope, Of, Spread } from './wire.ts';
 
 const MAX_MESSAGE = 55 << 10; // so that the envelope is one that nodes take
 const MAX_SENDERS = 1024; // whose sequences are remembered
-const MAX_QUEUED = 256;
+const MAX_QUEUED = 64; // of a peer, or of nodes, that are not yet opened
 
 /** Who has sent a broadcast. */
 export interface Sender {
@@ -43,7 +43,7 @@ export class Broadcasts {
   #sequence = 0n;
   #out: Promise<unknown> = Promise.resolve();
   #in: Promise<unknown> = Promise.resolve();
-  #queued = 0;
+  readonly #queued = new WeakMap<object, number>();
 
   constructor(room: BroadcastsRoom) {
     this.#room = room;
@@ -70,19 +70,20 @@ export class Broadcasts {
   }
 
   /** Takes what came over a connection. */
-  spread(peer: Member, { envelope, pass }: Of<typeof Spread>): void {
-    if (envelope) this.#queue(envelope, pass ? peer : undefined);
+  spread(from: Member, { envelope, pass }: Of<typeof Spread>): void {
+    if (envelope) this.#queue(from, () => this.#open(envelope, pass ? from : undefined));
   }
 
   /** Takes what came over a node. */
   take(envelope: Of<typeof Envelope>): void {
-    this.#queue(envelope, undefined);
+    this.#queue(this, () => this.#open(envelope, undefined));
   }
 
-  #queue(envelope: Of<typeof Envelope>, passFor: Member | undefined): void {
-    if (this.#queued >= MAX_QUEUED) return;
-    this.#queued++;
-    this.#in = this.#in.then(() => this.#open(envelope, passFor)).catch(() => {}).finally(() => void this.#queued--);
+  #queue(source: object, open: () => Promise<void>): void {
+    const queued = this.#queued.get(source) ?? 0;
+    if (queued >= MAX_QUEUED) return;
+    this.#queued.set(source, queued + 1);
+    this.#in = this.#in.then(open).catch(() => {}).finally(() => this.#queued.set(source, (this.#queued.get(source) ?? 1) - 1));
   }
 
   async #open(envelope: Of<typeof Envelope>, passFor: Member | undefined): Promise<void> {

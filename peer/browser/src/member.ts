@@ -17,6 +17,8 @@ import { type Control, Kind, type Of, Piece } from './wire.ts';
 const RELAYED_AFTER = 4000; // without a connection
 const GONE_WITHIN = 1000; // after a goodbye
 const LOST_WITHIN = 30_000; // over nodes, when its own is not reached
+const UNRELAYED_FOR = 60_000; // after nothing came back
+const SERVED = { each: 1000, burst: 10 }; // connections that the other side may ask for: ms on average, and how many at once
 const MAX_RUNS = 8; // that have ended, and are remembered
 
 /** What a member needs of its room. */
@@ -70,6 +72,8 @@ export class Member implements Negotiating, ConnectionHost {
   #told: Path | undefined;
   #wish: ReturnType<typeof setTimeout> | undefined; // to be relayed
   #end: ReturnType<typeof setTimeout> | undefined;
+  #unrelayedUntil = 0;
+  #served = 0; // when the connections that it asked for would all be forgotten
   readonly #ended: bigint[] = []; // runs
 
   constructor(room: MemberRoom, presence: Presence) {
@@ -218,13 +222,13 @@ export class Member implements Negotiating, ConnectionHost {
   // Over nodes.
 
   #wishes(): void {
-    if (this.#room.relays && !this.#connection) this.#wish ??= setTimeout(() => this.#relay(), RELAYED_AFTER);
+    if (this.#room.relays && !this.#connection && performance.now() >= this.#unrelayedUntil) this.#wish ??= setTimeout(() => this.#relay(), RELAYED_AFTER);
   }
 
   #relay(): void {
     clearTimeout(this.#wish);
     this.#wish = undefined;
-    if (!this.#room.relays || this.#connection || !this.shown) return;
+    if (!this.#room.relays || this.#connection || !this.shown || performance.now() < this.#unrelayedUntil) return;
     this.#connection = new Connection(this);
     this.#connection.relay();
   }
@@ -232,7 +236,10 @@ export class Member implements Negotiating, ConnectionHost {
   #onPiece(plain: Uint8Array): void {
     if (!this.#room.relays) return;
     const piece = Piece.decode(plain);
-    if (piece.sequence === 1n && piece.run !== this.#connection?.theirRun && !this.#ended.includes(piece.run)) this.#onRun();
+    if (piece.sequence === 1n && piece.run !== this.#connection?.theirRun && !this.#ended.includes(piece.run)) {
+      if (!this.affords()) return;
+      this.#onRun();
+    }
     const connection = this.#connection;
     if (connection && (piece.sequence <= 1n || piece.run === connection.theirRun)) connection.piece(piece);
   }
@@ -263,6 +270,15 @@ export class Member implements Negotiating, ConnectionHost {
 
   get configuration(): RTCConfiguration {
     return this.#room.configuration;
+  }
+
+  /** Whether one more connection is made at its wish: each costs a key and sockets, and the app hears of it. */
+  affords(): boolean {
+    const now = performance.now();
+    this.#served = Math.max(this.#served, now);
+    if (this.#served - now > SERVED.burst * SERVED.each) return false;
+    this.#served += SERVED.each;
+    return true;
   }
 
   wanted(): boolean {
@@ -354,10 +370,13 @@ export class Member implements Negotiating, ConnectionHost {
     const { attempt } = connection;
     if (attempt) {
       this.#negotiation.closed(attempt);
-    } else {
-      this.#finish();
-      this.#negotiation.hasten();
+      return;
     }
+    const wasOpen = connection.open;
+    this.#finish();
+    if (wasOpen) this.#negotiation.hasten();
+    else this.#unrelayedUntil = performance.now() + UNRELAYED_FOR;
+    if (!this.#negotiation.busy) this.idle();
   }
 
   replaced(connection: Connection, attempt: Attempt, rest: Of<typeof Control>): void {

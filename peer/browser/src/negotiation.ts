@@ -25,6 +25,8 @@ export interface Negotiating {
   wanted(): boolean;
   /** Whether there is a connection over nodes: no hurry, and no end of trying. */
   relayed(): boolean;
+  /** Whether one more connection is made at the other side's wish. */
+  affords(): boolean;
   /** Sends a signal and answers its sequence. */
   signal(kind: number, plain: Uint8Array): bigint;
   begun(): void;
@@ -308,6 +310,7 @@ export class Negotiation implements AttemptHost {
     }
     const known = attempt?.remote && origin(attempt.pc.remoteDescription?.sdp ?? '') === origin(said.sdp);
     if (!attempt || !known) {
+      if (!this.#peer.affords()) return;
       const early = attempt && !attempt.remote ? attempt.early : [];
       this.#drop();
       attempt = this.#begin();

@@ -12,7 +12,7 @@ import { Links } from '../src/links.ts';
 import type { Member, MemberRoom } from '../src/member.ts';
 import type { Room } from '../src/room.ts';
 import { Roster } from '../src/roster.ts';
-import { Control, type Of } from '../src/wire.ts';
+import { Control, type Of, Piece } from '../src/wire.ts';
 
 const app = await appId('roster');
 const NODE = new Uint8Array(32).fill(1);
@@ -31,13 +31,13 @@ class NoConnection {
   close = () => {};
 }
 
-function rosterOf(most: number, linked: (member: Member) => boolean = () => false): { roster: Roster; sent: { to: Member; kind: number }[] } {
+function rosterOf(most: number, linked: (member: Member) => boolean = () => false, more: Partial<MemberRoom> = {}): { roster: Roster; sent: { to: Member; kind: number }[] } {
   const sent: { to: Member; kind: number }[] = [];
   const room: MemberRoom = {
     member: new Uint8Array(40), rtc: NoConnection as unknown as typeof RTCPeerConnection, configuration: {}, commands: new Commands(() => []), relays: false,
     room: undefined as unknown as Room, wants: () => true,
     send: async (to, kind) => void sent.push({ to, kind }),
-    opened: () => {}, path: () => {}, message: () => {}, control: () => {}, ended: () => {}, linked, idle: () => {},
+    opened: () => {}, path: () => {}, message: () => {}, control: () => {}, ended: () => {}, linked, idle: () => {}, ...more,
   };
   return { roster: new Roster(room, most), sent };
 }
@@ -113,6 +113,23 @@ test('a peer that says it is connected to anybody has few of them tried', async 
   const tried = [...roster.all].filter((member) => member.busy).length;
   assert.ok(tried >= 1 && tried <= 8, `${tried} are tried`);
   roster.close();
+});
+
+test('one that begins anew again and again is not followed for ever', async () => {
+  let [opened, ended] = [0, 0];
+  const { roster } = rosterOf(50, () => false, { relays: true, opened: () => opened++, ended: () => ended++ });
+  roster.joined(0, false);
+  const presence = await someone();
+  roster.arrived(presence, false, NODE);
+  const member = roster.find(presence.member) as Member;
+  const header = { app, from: presence.member, to: new Uint8Array(40), sequence: 1n, kind: 5 };
+  for (let run = 1n; run <= 100n; run++) member.take(header, Piece.encode({ run, sequence: 1n, channel: 1, data: Control.encode({ start: {} }) }));
+  assert.ok(opened >= 5 && opened <= 12, `${opened} connections`);
+  assert.equal(ended, opened - 1);
+  assert.equal(member.path, 'nodes');
+  assert.throws(() => member.take(header, new Uint8Array([0xff])), { name: 'MalformedError' }); // which the room passes over
+  roster.close();
+  assert.equal(ended, opened);
 });
 
 /** Somebody who is connected, as far as Links can see. */
