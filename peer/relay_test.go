@@ -48,12 +48,13 @@ func TestRelayThenDirect(t *testing.T) {
 	}
 	var talking sync.WaitGroup
 	stop := make(chan struct{})
+	padding := strings.Repeat("x", 2000) // so that there is always something on its way
 	var sent [2]int
 	for k, p := range []*Peer{a, b} {
 		talking.Go(func() {
 			for i := 0; ; i++ {
 				sent[k] = i + 1
-				if err := p.Send(t.Context(), fmt.Appendf(nil, "%d", i)); err != nil {
+				if err := p.Send(t.Context(), fmt.Appendf(nil, "%d %s", i, padding)); err != nil {
 					t.Error(err)
 					return
 				}
@@ -96,7 +97,8 @@ func talker(t *testing.T, name, node string, g *gate) *talks {
 		OnMessage: func(_ *Peer, b []byte) {
 			s.mu.Lock()
 			defer s.mu.Unlock()
-			s.heard = append(s.heard, string(b))
+			number, _, _ := strings.Cut(string(b), " ")
+			s.heard = append(s.heard, number)
 		},
 	})
 	return s
