@@ -20,7 +20,7 @@ const apart = {
 
 async function make(entry, name, plugins = []) {
   const result = await build({
-    entryPoints: [join(here, 'src', entry)], bundle: true, minify: true, format: 'esm', target: 'es2022', legalComments: 'none', write: false, plugins,
+    entryPoints: [join(here, 'src', entry)], bundle: true, minify: true, format: 'esm', target: 'es2022', legalComments: 'eof', write: false, plugins,
   });
   const out = join(here, 'dist', name);
   const bytes = Buffer.from(result.outputFiles[0].contents);
