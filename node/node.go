@@ -152,7 +152,7 @@ func (n *Node) build() (err error) {
 		TrustedProxies: cfg.TrustedProxies, Origins: cfg.Origins,
 	})
 	n.native = native.New(native.Config{
-		Host: n.host, Relay: n.relay, Node: n.ID(), IsOwn: n.isOwn, Nodes: n.records, RelayData: max(cfg.RelayData, 0),
+		Host: n.host, Relay: n.relay, Key: cfg.Key, IsOwn: n.isOwn, Nodes: n.records, RelayData: max(cfg.RelayData, 0),
 	})
 	n.doors = []door.Door{
 		tracker.New(n.host, n.relay),

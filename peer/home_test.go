@@ -1,7 +1,9 @@
 package peer
 
 import (
+	"bytes"
 	"crypto/ed25519"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -64,6 +66,16 @@ func TestHomes(t *testing.T) {
 // liar is a node that lets in, says something and closes. It counts how often.
 func liar(t *testing.T, says ...*protocol.ToPeer) (u string, joins *atomic.Int64) {
 	t.Helper()
+	_, key, err := ed25519.GenerateKey(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return impostor(t, key.Public().(ed25519.PublicKey), key, says...)
+}
+
+// impostor is a liar that says it is the node id, and has a key.
+func impostor(t *testing.T, id []byte, key ed25519.PrivateKey, says ...*protocol.ToPeer) (u string, joins *atomic.Int64) {
+	t.Helper()
 	joins = new(atomic.Int64)
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) {
 		ws, err := (&websocket.Upgrader{Subprotocols: []string{subprotocol}}).Upgrade(w, q, nil)
@@ -71,16 +83,29 @@ func liar(t *testing.T, says ...*protocol.ToPeer) (u string, joins *atomic.Int64
 			return
 		}
 		defer ws.Close()
-		challenge := &protocol.Challenge{Version: protocol.Version, Node: make([]byte, 32), Nonce: make([]byte, protocol.ChallengeNonce)}
-		for _, m := range append([]*protocol.ToPeer{
-			{Body: &protocol.ToPeer_Challenge{Challenge: challenge}},
-			{Ref: refLogin, Body: &protocol.ToPeer_Welcome{}},
-			{Ref: refJoin, Body: &protocol.ToPeer_Joined{}},
-		}, says...) {
-			b, err := proto.Marshal(m)
-			if err != nil || ws.WriteMessage(websocket.BinaryMessage, b) != nil {
-				return
+		challenge := &protocol.Challenge{Version: protocol.Version, Node: id, Nonce: make([]byte, protocol.ChallengeNonce)}
+		write := func(list ...*protocol.ToPeer) bool {
+			for _, m := range list {
+				b, err := proto.Marshal(m)
+				if err != nil || ws.WriteMessage(websocket.BinaryMessage, b) != nil {
+					return false
+				}
 			}
+			return true
+		}
+		m := new(protocol.ToNode)
+		if !write(&protocol.ToPeer{Body: &protocol.ToPeer_Challenge{Challenge: challenge}}) {
+			return
+		}
+		if _, b, err := ws.ReadMessage(); err != nil || proto.Unmarshal(b, m) != nil || m.GetLogin() == nil {
+			return
+		}
+		welcome := &protocol.Welcome{Signature: protocol.SignWelcome(key, challenge, m.GetLogin())}
+		if !write(append([]*protocol.ToPeer{
+			{Ref: refLogin, Body: &protocol.ToPeer_Welcome{Welcome: welcome}},
+			{Ref: refJoin, Body: &protocol.ToPeer_Joined{}},
+		}, says...)...) {
+			return
 		}
 		joins.Add(1)
 		time.Sleep(20 * time.Millisecond)
@@ -119,6 +144,19 @@ func TestNodeThatTalksNonsense(t *testing.T) {
 	defer alice.Room.mu.Unlock()
 	if len(alice.members) > 0 {
 		t.Error("a presence that does not verify is believed")
+	}
+}
+
+// TestNodeProvesWhoItIs: to say the name of a node is not enough to be it.
+func TestNodeProvesWhoItIs(t *testing.T) {
+	_, key, err := ed25519.GenerateKey(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	u, _ := impostor(t, bytes.Repeat([]byte{9}, ed25519.PublicKeySize), key)
+	_, err = Join(t.Context(), "test", Options{Nodes: []string{u}})
+	if e, ok := errors.AsType[*protocol.Error](err); !ok || e.Code != protocol.CodeSignature {
+		t.Errorf("joined on an impostor: %v", err)
 	}
 }
 

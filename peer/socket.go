@@ -122,8 +122,9 @@ func (r *Room) login(ctx context.Context, s *socket) error {
 	rand.Read(nonce)
 	stop := closeWith(ctx, s.ws)
 	defer stop()
+	login, proven := protocol.SignLogin(r.key, s.challenge, nonce, s.url), false
 	for _, m := range []*protocol.ToNode{
-		{Ref: refLogin, Body: &protocol.ToNode_Login{Login: protocol.SignLogin(r.key, s.challenge, nonce, s.url)}},
+		{Ref: refLogin, Body: &protocol.ToNode_Login{Login: login}},
 		{Ref: refJoin, Body: &protocol.ToNode_Join{Join: &protocol.Join{App: r.app[:], Presence: presence}}},
 	} {
 		if err := s.write(m); err != nil {
@@ -137,10 +138,17 @@ func (r *Room) login(ctx context.Context, s *socket) error {
 		}
 		switch b := m.Body.(type) {
 		case *protocol.ToPeer_Welcome:
+			if err := b.Welcome.Verify(s.challenge, login); err != nil {
+				return err
+			}
+			proven = true
 			r.homes.learn(b.Welcome.GetNodes())
 		case *protocol.ToPeer_Refused:
 			return &protocol.Error{Code: protocol.Code(b.Refused.GetCode()), Text: b.Refused.GetText()}
 		case *protocol.ToPeer_Joined:
+			if !proven {
+				return protocol.Errorf(protocol.CodeSignature, "the node does not prove who it is")
+			}
 			if !stop() {
 				return ctx.Err()
 			}

@@ -91,6 +91,27 @@ func (l *Login) Verify(c *Challenge) (PeerID, error) {
 	return PeerID(l.Key), nil
 }
 
+// SignWelcome is the signature of the Welcome to a Login that was verified.
+func SignWelcome(key ed25519.PrivateKey, c *Challenge, l *Login) []byte {
+	return ed25519.Sign(key, welcomeBytes(c, l))
+}
+
+func welcomeBytes(c *Challenge, l *Login) []byte {
+	return append(append(append([]byte("peerserver/1/welcome"), c.Nonce...), l.Key...), l.Nonce...)
+}
+
+// Verify checks that the node is the one that its Challenge named, for the
+// client that sent the Login.
+func (w *Welcome) Verify(c *Challenge, l *Login) error {
+	if len(c.Node) != ed25519.PublicKeySize || len(c.Nonce) != ChallengeNonce {
+		return Errorf(CodeMalformed, "welcome: the challenge has no node of 32 bytes and no nonce of %d", ChallengeNonce)
+	}
+	if !ed25519.Verify(c.Node, welcomeBytes(c, l), w.GetSignature()) {
+		return Errorf(CodeSignature, "welcome: the node is not the one that it says it is")
+	}
+	return nil
+}
+
 // PeerPresence is a SignedPresence, verified.
 type PeerPresence struct {
 	Member   Member

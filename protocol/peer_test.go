@@ -75,6 +75,43 @@ func TestLoginVectors(t *testing.T) {
 	}
 }
 
+type welcomeVector struct {
+	Name      string `json:"name"`
+	Node      string `json:"node"`
+	Challenge string `json:"challenge"`
+	Key       string `json:"key"`
+	Nonce     string `json:"nonce"`
+	Signature string `json:"signature"`
+	Code      string `json:"code"`
+}
+
+func TestWelcomeVectors(t *testing.T) {
+	node := testNode(9)
+	c := &Challenge{Version: Version, Node: node[:], Nonce: bytes.Repeat([]byte{7}, ChallengeNonce)}
+	l := SignLogin(testKey(1), c, bytes.Repeat([]byte{8}, LoginNonce), "wss://node.example.org")
+	var cases []welcomeVector
+	add := func(name string, change func(*Challenge, *Login, *Welcome)) {
+		c, l := proto.Clone(c).(*Challenge), proto.Clone(l).(*Login)
+		w := &Welcome{Signature: SignWelcome(testKey(9), c, l)}
+		change(c, l, w)
+		cases = append(cases, welcomeVector{
+			name, hex.EncodeToString(c.Node), hex.EncodeToString(c.Nonce), hex.EncodeToString(l.Key),
+			hex.EncodeToString(l.Nonce), hex.EncodeToString(w.Signature), codeOf(w.Verify(c, l)),
+		})
+	}
+	add("as it should be", func(*Challenge, *Login, *Welcome) {})
+	add("of another node", func(c *Challenge, _ *Login, _ *Welcome) { other := testNode(10); c.Node = other[:] })
+	add("of another connection", func(c *Challenge, _ *Login, _ *Welcome) { c.Nonce[0] ^= 1 })
+	add("for another peer", func(_ *Challenge, l *Login, _ *Welcome) { l.Key = testKey(2).Public().(ed25519.PublicKey) })
+	add("for another login", func(_ *Challenge, l *Login, _ *Welcome) { l.Nonce[0] ^= 1 })
+	add("without a signature", func(_ *Challenge, _ *Login, w *Welcome) { w.Signature = nil })
+	add("with a node that is no key", func(c *Challenge, _ *Login, _ *Welcome) { c.Node = c.Node[:31] })
+	checkVectors(t, "welcomes", cases)
+	if cases[0].Code != "ok" || slices.ContainsFunc(cases[1:], func(v welcomeVector) bool { return v.Code == "ok" }) {
+		t.Errorf("codes: %+v", cases)
+	}
+}
+
 type presenceVector struct {
 	Name      string `json:"name"`
 	App       string `json:"app"`

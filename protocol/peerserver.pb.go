@@ -2528,9 +2528,11 @@ func (x *Login) GetSignature() []byte {
 	return nil
 }
 
+// Welcome proves that the node is the one of the Challenge.
 type Welcome struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Nodes         []*SignedRecord        `protobuf:"bytes,1,rep,name=nodes,proto3" json:"nodes,omitempty"` // this node's and others', for when it is gone; at most 16
+	Nodes         []*SignedRecord        `protobuf:"bytes,1,rep,name=nodes,proto3" json:"nodes,omitempty"`         // this node's and others', for when it is gone; at most 16
+	Signature     []byte                 `protobuf:"bytes,2,opt,name=signature,proto3" json:"signature,omitempty"` // ed25519 by the node over "peerserver/1/welcome" || Challenge.nonce || PeerID || Login.nonce
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2568,6 +2570,13 @@ func (*Welcome) Descriptor() ([]byte, []int) {
 func (x *Welcome) GetNodes() []*SignedRecord {
 	if x != nil {
 		return x.Nodes
+	}
+	return nil
+}
+
+func (x *Welcome) GetSignature() []byte {
+	if x != nil {
+		return x.Signature
 	}
 	return nil
 }
@@ -5365,9 +5374,10 @@ const file_protocol_peerserver_proto_rawDesc = "" +
 	"\x03key\x18\x01 \x01(\fR\x03key\x12\x10\n" +
 	"\x03url\x18\x02 \x01(\tR\x03url\x12\x14\n" +
 	"\x05nonce\x18\x03 \x01(\fR\x05nonce\x12\x1c\n" +
-	"\tsignature\x18\x04 \x01(\fR\tsignature\"<\n" +
+	"\tsignature\x18\x04 \x01(\fR\tsignature\"Z\n" +
 	"\aWelcome\x121\n" +
-	"\x05nodes\x18\x01 \x03(\v2\x1b.peerserver.v1.SignedRecordR\x05nodes\"S\n" +
+	"\x05nodes\x18\x01 \x03(\v2\x1b.peerserver.v1.SignedRecordR\x05nodes\x12\x1c\n" +
+	"\tsignature\x18\x02 \x01(\fR\tsignature\"S\n" +
 	"\x04Join\x12\x10\n" +
 	"\x03app\x18\x01 \x01(\fR\x03app\x129\n" +
 	"\bpresence\x18\x02 \x01(\v2\x1d.peerserver.v1.SignedPresenceR\bpresence\"<\n" +

@@ -9,6 +9,7 @@ package native
 
 import (
 	"context"
+	"crypto/ed25519"
 	"crypto/rand"
 	"encoding/binary"
 	"net/http"
@@ -34,7 +35,7 @@ const (
 type Config struct {
 	Host  *door.Host
 	Relay *relay.Relay
-	Node  protocol.NodeID
+	Key   ed25519.PrivateKey // of the node
 	// IsOwn says whether a URL that a client dialled is one of this node's;
 	// host is what the request was for.
 	IsOwn func(url, host string) bool
@@ -108,7 +109,7 @@ func (d *Door) serve(w http.ResponseWriter, q *http.Request) {
 		rand.Read(nonce)
 		rand.Read(own)
 		s.nonce = binary.BigEndian.Uint32(own)
-		s.challenge = &protocol.Challenge{Version: protocol.Version, Node: d.cfg.Node[:], Nonce: nonce}
+		s.challenge = &protocol.Challenge{Version: protocol.Version, Node: d.cfg.Key.Public().(ed25519.PublicKey), Nonce: nonce}
 		d.sessions.Add(1)
 		s.write(&protocol.ToPeer{Body: &protocol.ToPeer_Challenge{Challenge: s.challenge}}, door.Reply)
 		return s

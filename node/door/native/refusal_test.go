@@ -37,7 +37,7 @@ func startAlone(t *testing.T, quota door.Quota, rc relay.Config, relayData int) 
 	}
 	h := door.NewHost(door.Config{Quota: quota})
 	d := native.New(native.Config{
-		Host: h, Relay: r, Node: r.ID(), IsOwn: func(string, string) bool { return true },
+		Host: h, Relay: r, Key: rc.Key, IsOwn: func(string, string) bool { return true },
 		Nodes: func() []*protocol.SignedRecord { return []*protocol.SignedRecord{{}} }, RelayData: relayData,
 	})
 	sockets := http.NewServeMux()

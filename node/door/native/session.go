@@ -101,7 +101,9 @@ func (s *session) login(ref uint32, l *protocol.Login) *refusal {
 		return refuse(protocol.CodeDenied, "login: the URL that was dialled is not this node's; its operator has to name it with --url")
 	}
 	s.peer = id
-	s.write(&protocol.ToPeer{Ref: ref, Body: &protocol.ToPeer_Welcome{Welcome: &protocol.Welcome{Nodes: s.d.cfg.Nodes()}}}, door.Reply)
+	s.write(&protocol.ToPeer{Ref: ref, Body: &protocol.ToPeer_Welcome{Welcome: &protocol.Welcome{
+		Nodes: s.d.cfg.Nodes(), Signature: protocol.SignWelcome(s.d.cfg.Key, s.challenge, l),
+	}}}, door.Reply)
 	return nil
 }
 

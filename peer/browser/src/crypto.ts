@@ -4,7 +4,7 @@ import { ascii, type Bytes, concat, equal } from './bytes.ts';
 import type { Fields, Message, Value } from './codec.ts';
 import { PeerserverError } from './errors.ts';
 import { type Identity, primitives, type SealKey } from './primitives.ts';
-import { type Challenge, Envelope, EnvelopeBody, Kind, Login, type Of, PresenceBody, SignedPresence } from './wire.ts';
+import { type Challenge, Envelope, EnvelopeBody, Kind, Login, type Of, PresenceBody, SignedPresence, type Welcome } from './wire.ts';
 
 const LIMITS = { blob: 2048, name: 64, services: 16, metadata: 1024, ttl: 86_400, payload: 56 << 10, url: 256, nonce: 16 };
 const NONCE = 12; // of a broadcast
@@ -49,6 +49,16 @@ function loginBytes(challenge: Of<typeof Challenge>, nonce: Uint8Array, url: str
 export async function signLogin(identity: Identity, challenge: Of<typeof Challenge>, url: string): Promise<Of<typeof Login>> {
   const nonce = crypto.getRandomValues(new Uint8Array(LIMITS.nonce));
   return { key: identity.id, url, nonce, signature: await sign(identity, loginBytes(challenge, nonce, url)) };
+}
+
+/** Checks that the node is the one that its challenge named. */
+export async function verifyWelcome(welcome: Of<typeof Welcome>, challenge: Of<typeof Challenge>, login: Of<typeof Login>): Promise<void> {
+  if (challenge.node.length !== 32 || challenge.nonce.length !== 32) {
+    throw new PeerserverError('malformed', 'welcome: the challenge has no node of 32 bytes and no nonce of 32');
+  }
+  if (!(await verifies(challenge.node, welcome.signature, concat(ascii('peerserver/1/welcome'), challenge.nonce, login.key, login.nonce)))) {
+    throw new PeerserverError('signature', 'welcome: the node is not the one that it says it is');
+  }
 }
 
 /** What a node does with it; here for the vectors, and for peers that serve. */

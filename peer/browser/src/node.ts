@@ -1,7 +1,7 @@
 // A connection to a node: login, requests and their answers, and what the node says by itself.
 
 import type { Init } from './codec.ts';
-import { type Identity, signLogin } from './crypto.ts';
+import { type Identity, signLogin, verifyWelcome } from './crypto.ts';
 import { Events } from './events.ts';
 import { PeerserverError } from './errors.ts';
 import { type Of, type SignedRecord, ToNode, ToPeer } from './wire.ts';
@@ -25,7 +25,10 @@ export async function connect(url: string, identity: Identity, webSocket: typeof
   try {
     const challenge = await node.challenged;
     node.id = challenge.node;
-    node.others = (await node.ask({ login: await signLogin(identity, challenge, url) })).welcome?.nodes ?? [];
+    const login = await signLogin(identity, challenge, url);
+    const { welcome } = await node.ask({ login });
+    await verifyWelcome(welcome ?? { nodes: [], signature: new Uint8Array(0) }, challenge, login);
+    node.others = welcome?.nodes ?? [];
     return node;
   } catch (err) {
     node.close();
@@ -43,7 +46,7 @@ interface Pending {
 
 export class NodeConnection extends Events<{ said: [said: Said]; closed: [] }> {
   readonly url: string;
-  /** NodeID, as it says. */
+  /** NodeID, which it has proved. */
   id: Uint8Array = new Uint8Array(0);
   /** Records of this node and of others, from its welcome. */
   others: Of<typeof SignedRecord>[] = [];

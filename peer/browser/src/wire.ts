@@ -9,7 +9,7 @@ export const RecordBody = new Message({
 
 export const Challenge = new Message({ version: [1, 'uint32'], node: [2, 'bytes'], nonce: [3, 'bytes'] });
 export const Login = new Message({ key: [1, 'bytes'], url: [2, 'string'], nonce: [3, 'bytes'], signature: [4, 'bytes'] });
-export const Welcome = new Message({ nodes: [1, SignedRecord, 'list'] });
+export const Welcome = new Message({ nodes: [1, SignedRecord, 'list'], signature: [2, 'bytes'] });
 
 export const SignedPresence = new Message({ key: [1, 'bytes'], body: [2, 'bytes'], signature: [3, 'bytes'] });
 export const PresenceBody = new Message({

@@ -1,27 +1,38 @@
 // A connection to a node that says nothing any more, and nodes that are gone.
 
 import assert from 'node:assert/strict';
+import { generateKeyPairSync, sign } from 'node:crypto';
 import { mock, test } from 'node:test';
 import { newIdentity } from '../src/crypto.ts';
 import { connect, type NodeConnection } from '../src/node.ts';
 import { type Of, ToNode, ToPeer } from '../src/wire.ts';
 
+const key = generateKeyPairSync('ed25519');
+const id = Uint8Array.from(Buffer.from(key.publicKey.export({ format: 'jwk' }).x ?? '', 'base64url'));
+const nonce = new Uint8Array(32);
+
 /** A node in memory, that answers for as long as it is not `silent`. */
 class Socket extends EventTarget {
   static silent = false;
+  static proves = true;
   static beats = 0;
   binaryType = '';
   closed = false;
 
   constructor() {
     super();
-    queueMicrotask(() => this.#say({ challenge: { version: 1, node: new Uint8Array(32), nonce: new Uint8Array(32) } }));
+    queueMicrotask(() => this.#say({ challenge: { version: 1, node: id, nonce } }));
   }
 
   send(bytes: Uint8Array): void {
     const said: Of<typeof ToNode> = ToNode.decode(bytes);
     if (said.beat) Socket.beats++;
-    if (!Socket.silent) queueMicrotask(() => this.#say({ ref: said.ref, ...(said.login ? { welcome: {} } : { done: {} }) }));
+    if (!Socket.silent) queueMicrotask(() => this.#say({ ref: said.ref, ...(said.login ? { welcome: this.#welcome(said.login) } : { done: {} }) }));
+  }
+
+  #welcome(login: { key: Uint8Array; nonce: Uint8Array }): { signature: Uint8Array } {
+    const bytes = Buffer.concat([Buffer.from('peerserver/1/welcome'), nonce, login.key, login.nonce]);
+    return { signature: Socket.proves ? Uint8Array.from(sign(null, bytes, key.privateKey)) : new Uint8Array(64) };
   }
 
   close(): void {
@@ -45,6 +56,15 @@ async function connected(): Promise<{ node: NodeConnection; pass: (ms: number) =
   };
   return { node, pass };
 }
+
+test('to say the name of a node is not enough to be it', async () => {
+  Socket.proves = false;
+  try {
+    await assert.rejects(connected(), { code: 'signature' });
+  } finally {
+    Socket.proves = true;
+  }
+});
 
 test('a node that is silent is gone; one that answers is not', async () => {
   mock.timers.enable({ apis: ['setTimeout', 'setInterval', 'Date'] });

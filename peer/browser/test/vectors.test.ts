@@ -7,7 +7,7 @@ import { join } from 'node:path';
 import { test } from 'node:test';
 import { concat, equal, printed } from '../src/bytes.ts';
 import {
-  appId, broadcastKey, newIdentity, openBroadcast, openEnvelope, sealBroadcast, sealEnvelope, sealKey, sealSecret, signLogin, signPresence, verifyLogin, verifyPresence, Window,
+  appId, broadcastKey, newIdentity, openBroadcast, openEnvelope, sealBroadcast, sealEnvelope, sealKey, sealSecret, signLogin, signPresence, verifyLogin, verifyPresence, verifyWelcome, Window,
 } from '../src/crypto.ts';
 import { plain } from '../src/crypto-plain.ts';
 import { web } from '../src/crypto-web.ts';
@@ -53,6 +53,15 @@ for (const [name, these] of [['WebCrypto', web], ['without it', plain]] as const
       const challenge = { version: 1, node: hex(v['node']), nonce: hex(v['challenge']) };
       const login = { key: hex(v['key']), url: v['url'] ?? '', nonce: hex(v['nonce']), signature: hex(v['signature']) };
       assert.equal(await code(() => verifyLogin(login, challenge)), v['code'], v['name']);
+    }
+  });
+
+  test(`${name}: welcomes`, async () => {
+    usePrimitives(these);
+    for (const v of cases('welcomes')) {
+      const challenge = { version: 1, node: hex(v['node']), nonce: hex(v['challenge']) };
+      const login = { key: hex(v['key']), url: '', nonce: hex(v['nonce']), signature: new Uint8Array(0) };
+      assert.equal(await code(() => verifyWelcome({ nodes: [], signature: hex(v['signature']) }, challenge, login)), v['code'], v['name']);
     }
   });
 

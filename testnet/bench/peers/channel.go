@@ -12,7 +12,10 @@ import (
 	"github.com/peerservers/peerserver/peer"
 )
 
-const openWithin = 30 * time.Second
+const (
+	openWithin = 30 * time.Second
+	warmUp     = 3 * time.Second // SCTP loses packets when it starts, and then waits for a second
+)
 
 // way is a channel from one end to the other.
 type way struct {
@@ -23,7 +26,7 @@ type way struct {
 
 // measure says how many messages of a size arrive in a second.
 func measure(open func(context.Context) (*way, error), size int, lasts time.Duration) (float64, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), openWithin+lasts)
+	ctx, cancel := context.WithTimeout(context.Background(), openWithin+warmUp+lasts)
 	defer cancel()
 	w, err := open(ctx)
 	if err != nil {
@@ -39,9 +42,16 @@ func measure(open func(context.Context) (*way, error), size int, lasts time.Dura
 	}()
 	defer func() { <-ended }()
 	defer stop()
-	<-w.got // it flows
-	n := 0
+	if _, err := w.count(ctx, size, warmUp); err != nil {
+		return 0, err
+	}
 	began := time.Now()
+	n, err := w.count(ctx, size, lasts)
+	return float64(n) / time.Since(began).Seconds(), err
+}
+
+// count counts the messages that come in a while.
+func (w *way) count(ctx context.Context, size int, lasts time.Duration) (n int, err error) {
 	for end := time.After(lasts); ; {
 		select {
 		case got := <-w.got:
@@ -50,7 +60,7 @@ func measure(open func(context.Context) (*way, error), size int, lasts time.Dura
 			}
 			n++
 		case <-end:
-			return float64(n) / time.Since(began).Seconds(), nil
+			return n, nil
 		case <-ctx.Done():
 			return 0, ctx.Err()
 		}
