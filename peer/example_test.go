@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"sync"
 
 	"github.com/pion/webrtc/v4"
 
@@ -40,6 +41,90 @@ func Example() {
 	bob.Leave(ctx)
 	alice.Leave(ctx)
 	// Output: alice says hello
+}
+
+func ExampleRoom_Broadcast() {
+	nodes, stop := run(1)
+	defer stop()
+	ctx := context.Background()
+
+	var met sync.WaitGroup
+	met.Add(2)
+	heard := make(chan string, 2)
+	var others []*peer.Room
+	for _, name := range []string{"bob", "carol"} {
+		r, err := peer.Join(ctx, "my-app", peer.Options{
+			Nodes: nodes, Name: name, API: loopback(),
+			OnMessage: func(p *peer.Peer, b []byte) { heard <- p.Name() + " says " + string(b) },
+		})
+		if err != nil {
+			fmt.Println(err)
+			return
+		}
+		others = append(others, r)
+	}
+	alice, err := peer.Join(ctx, "my-app", peer.Options{
+		Nodes: nodes, Name: "alice", API: loopback(),
+		OnPeer: func(*peer.Peer) { met.Done() },
+	})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	met.Wait()
+	alice.Broadcast(ctx, []byte("good evening"))
+	fmt.Println(<-heard)
+	fmt.Println(<-heard)
+	for _, r := range append(others, alice) {
+		r.Leave(ctx)
+	}
+	// Output:
+	// alice says good evening
+	// alice says good evening
+}
+
+func ExamplePeer_Channel() {
+	nodes, stop := run(1)
+	defer stop()
+	ctx := context.Background()
+
+	got := make(chan string)
+	bob, err := peer.Join(ctx, "my-app", peer.Options{
+		Nodes: nodes, API: loopback(),
+		OnChannel: func(_ *peer.Peer, c *peer.Channel) {
+			go func() { // a handler holds up what else comes from the peer
+				for b, err := c.Read(ctx); err == nil; b, err = c.Read(ctx) {
+					got <- c.Label() + ": " + string(b)
+				}
+				close(got)
+			}()
+		},
+	})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	met := make(chan *peer.Peer, 1)
+	alice, err := peer.Join(ctx, "my-app", peer.Options{
+		Nodes: nodes, API: loopback(),
+		OnPeer: func(p *peer.Peer) { met <- p },
+	})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	c, err := (<-met).Channel(ctx, "moves", peer.ChannelOptions{})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	c.Write(ctx, []byte("e4"))
+	fmt.Println(<-got)
+	c.Close()
+	<-got // it has ended there too
+	alice.Leave(ctx)
+	bob.Leave(ctx)
+	// Output: moves: e4
 }
 
 func ExampleDial() {

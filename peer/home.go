@@ -33,6 +33,7 @@ type homes struct {
 	urls  []string
 	nodes map[string]protocol.NodeID // whose record named the URL
 	fixed bool                       // there are to be no others
+	kept  []byte                     // what is in the file of Options.Cache
 }
 
 // newHomes are those of the options, of which there may be none when others will
@@ -76,9 +77,6 @@ func (h *homes) lost(u string) {
 func (h *homes) learn(records []*protocol.SignedRecord) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.fixed {
-		return
-	}
 	for _, s := range records[:min(len(records), protocol.MaxNodesRecords)] {
 		if s == nil || len(s.Key) != len(protocol.NodeID{}) {
 			continue
@@ -89,9 +87,7 @@ func (h *homes) learn(records []*protocol.SignedRecord) {
 			continue
 		}
 		for _, u := range rec.URLs {
-			if !slices.Contains(h.urls, u) && (h.insecure || strings.HasPrefix(u, "wss://")) && h.makeRoom() {
-				h.urls, h.nodes[u] = append(h.urls, u), id
-			}
+			h.add(u, id)
 		}
 	}
 }

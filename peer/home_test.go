@@ -3,10 +3,13 @@ package peer
 import (
 	"bytes"
 	"crypto/ed25519"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -17,6 +20,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/peerservers/peerserver/protocol"
+	"github.com/peerservers/peerserver/testnet"
 )
 
 // record is what a new node would say of itself.
@@ -60,6 +64,38 @@ func TestHomes(t *testing.T) {
 		t.Error(err)
 	} else if insecure.learn([]*protocol.SignedRecord{good}); len(insecure.list()) != 3 {
 		t.Errorf("who uses ws:// may go to %q", insecure.list())
+	}
+}
+
+// TestCache: a node that an earlier run has learnt is joined on when the one of
+// the options is gone; one at its place with another key is not.
+func TestCache(t *testing.T) {
+	t.Parallel()
+	nodes := testnet.Start(t, 2)
+	file := filepath.Join(t.TempDir(), "nodes.json")
+	eventually(t, "the other node is kept", func() bool { // as soon as the first knows of it
+		join(t, "first", Options{Nodes: []string{nodes.URL(0)}, Cache: file}).leave()
+		b, err := os.ReadFile(file)
+		return err == nil && strings.Contains(string(b), nodes.URL(1))
+	})
+	nodes.Kill(0)
+	second := join(t, "second", Options{Nodes: []string{nodes.URL(0)}, Cache: file})
+	if got := second.Node(); got != nodes.URL(1) {
+		t.Errorf("it is on %q, want %q", got, nodes.URL(1))
+	}
+	second.leave()
+	other, err := json.Marshal([]cachedNode{{URL: nodes.URL(1), Node: protocol.NodeID{1}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, text := range map[string][]byte{"another key": other, "no JSON": []byte("[{"), "no URL": []byte(`[{"url":"x"}]`)} {
+		if err := os.WriteFile(file, text, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if r, err := Join(t.Context(), "test", Options{Nodes: []string{nodes.URL(0)}, Cache: file}); err == nil {
+			t.Errorf("%s: it joined on %q", name, r.Node())
+			r.Leave(t.Context())
+		}
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"crypto/ed25519"
 	"crypto/rand"
 	"errors"
+	"fmt"
 	"log/slog"
 	"slices"
 	"sync"
@@ -34,6 +35,7 @@ const (
 // runs nothing more is read from that peer.
 type Options struct {
 	Nodes      []string              // URLs of nodes, ws:// or wss://, without path: the first that lets in is used, the others when it is gone
+	Cache      string                // file that keeps the nodes that are learnt, for when none of Nodes is reached; none: they are forgotten
 	Secret     []byte                // of the app; those who do not know it cannot find it
 	Identity   ed25519.PrivateKey    // who this is; nil: somebody new
 	Name       string                // shown to the others, at most protocol.MaxPeerName bytes
@@ -173,6 +175,11 @@ func newRoom(app string, o Options) (*Room, error) {
 	var err error
 	if r.homes, err = newHomes(o.Nodes, o.LAN); err != nil {
 		return nil, err
+	}
+	if o.Cache != "" {
+		if err = r.homes.recall(o.Cache); err != nil {
+			return nil, fmt.Errorf("peer: the nodes that are kept: %w", err)
+		}
 	}
 	if d := o.dialled; d != nil {
 		r.homes.pin(d.node)

@@ -143,6 +143,7 @@ func (r *Room) login(ctx context.Context, s *socket) error {
 			}
 			proven = true
 			r.homes.learn(b.Welcome.GetNodes())
+			r.keepHomes()
 		case *protocol.ToPeer_Refused:
 			return &protocol.Error{Code: protocol.Code(b.Refused.GetCode()), Text: b.Refused.GetText()}
 		case *protocol.ToPeer_Joined:
@@ -155,6 +156,16 @@ func (r *Room) login(ctx context.Context, s *socket) error {
 			s.joined = b.Joined
 			return nil
 		}
+	}
+}
+
+// keepHomes is no reason not to join.
+func (r *Room) keepHomes() {
+	if r.opts.Cache == "" {
+		return
+	}
+	if err := r.homes.keep(r.opts.Cache); err != nil {
+		r.log.Warn("the nodes that were learnt are not kept", "error", err)
 	}
 }
 

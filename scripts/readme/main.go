@@ -1,4 +1,4 @@
-// Readme does what the README and docs/peers.md show: it runs the shell commands in a fresh
+// Readme does what the README, docs/peers.md and the README of the SDK show: it runs the shell commands in a fresh
 // clone, bundles the JavaScript as a page would, and compiles the Go.
 //
 //	go run ./scripts/readme
@@ -28,7 +28,7 @@ const (
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	for _, document := range []string{"README.md", "docs/peers.md"} {
+	for _, document := range []string{"README.md", "docs/peers.md", "peer/browser/README.md"} {
 		if err := run(ctx, document); err != nil {
 			fmt.Fprintln(os.Stderr, "readme:", err)
 			stop()

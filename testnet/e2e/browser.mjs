@@ -46,8 +46,23 @@ export async function openBrowser() {
   };
 }
 
+/** Runs in the page, before its scripts: what becomes of its connections is said in the console, and so in a tab's detail. */
+function sayStates() {
+  let connections = 0;
+  const Usual = globalThis.RTCPeerConnection;
+  globalThis.RTCPeerConnection = class extends Usual {
+    constructor(...args) {
+      super(...args);
+      connections += 1;
+      const name = `connection ${connections}`;
+      this.addEventListener('iceconnectionstatechange', () => console.debug(`${Math.round(performance.now())} ms ${name}: ${this.iceConnectionState}`));
+    }
+  };
+}
+
 async function openTab(browser, site, name) {
   const context = await browser.newContext();
+  await context.addInitScript(sayStates);
   return loadPage(context, site, name);
 }
 

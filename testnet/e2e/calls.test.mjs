@@ -3,28 +3,32 @@
 import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
 import { openBrowser } from './browser.mjs';
+import { openFirefox } from './firefox.mjs';
 import { Program } from './program.mjs';
 import { MEET_WITHIN, newRoom, report } from './scenes.mjs';
+import { noFirefox } from './sdk.mjs';
 import { startNodes } from './servers.mjs';
 import { within } from './wait.mjs';
 
 let nodes;
 let browser;
+let firefox;
 
 before(async () => {
   nodes = await startNodes({ nodes: 2 });
   browser = await openBrowser();
+  firefox = noFirefox ? undefined : await openFirefox();
 });
 
 after(async () => {
-  await browser?.close();
+  await Promise.all([browser?.close(), firefox?.close()]);
   await nodes?.close();
 });
 
-/** Runs `scene` with tabs of these names, which are connected to each other. */
+/** Runs `scene` with tabs of these names, which are connected to each other. Fox's is one of Firefox. */
 async function withTabs(names, scene) {
   const app = newRoom('calls');
-  const tabs = await Promise.all(names.map(() => browser.open('calls')));
+  const tabs = await Promise.all(names.map((name) => (name === 'Fox' ? firefox : browser).open('calls')));
   try {
     await Promise.all(tabs.map((tab, i) => tab.call('join', { urls: [nodes.ws[i % 2]], app, name: names[i] })));
     await sees(tabs, names.length - 1);
@@ -66,6 +70,15 @@ describe('two tabs', () => {
   }));
 });
 
+test('Firefox calls Chromium, and Chromium calls Firefox', { skip: noFirefox }, () => withTabs(['Fox', 'Ada'], async (_app, fox, ada) => {
+  for (const [tab, name] of [[fox, 'Ada'], [ada, 'Fox']]) {
+    const call = (path, more) => within(MEET_WITHIN, path, tab.call('call', { name, path, ...more }), () => tab.detail());
+    assert.deepEqual(await call('m.add', { args: [1, 2] }), { value: 3, progress: [{ sum: 1 }, { sum: 3 }] });
+    assert.deepEqual((await call('__echo__', { raw: 900_000 })).value, { bytes: 900_000, of: 9 });
+    assert.deepEqual((await call('m.jam')).error, { name: 'RemoteError', code: 'jam', message: 'paper', data: [3] });
+  }
+}));
+
 test('all are called, and one who has gone keeps nobody from answering', () => withTabs(['Ada', 'Bob', 'Carol'], async (_app, ada, bob) => {
   assert.deepEqual(await ada.call('callAll', { path: 'm.name' }), ['Bob: "Bob"', 'Carol: "Carol"']);
   await ada.call('keep');
@@ -74,7 +87,7 @@ test('all are called, and one who has gone keeps nobody from answering', () => w
   assert.deepEqual(await ada.call('callAll', { path: 'm.name', kept: true }), ['Bob: unknown_peer', 'Carol: "Carol"']);
 }));
 
-test('a tab calls Go', () => withTabs(['Ada'], async (app, ada) => {
+for (const name of ['Ada', 'Fox']) test(`a tab calls Go: ${name}`, { skip: name === 'Fox' && noFirefox }, () => withTabs([name], async (app, ada) => {
   const go = new Program(process.env.E2E_BIN, ['join', '--json', '--node', nodes.ws[1], '--name', 'Gopher', app], { stdin: 'pipe' });
   try {
     await sees([ada], 1);
@@ -84,7 +97,7 @@ test('a tab calls Go', () => withTabs(['Ada'], async (app, ada) => {
     assert.deepEqual((await call('__echo__', { raw: 900_000 })).value, { bytes: 900_000, of: 9 });
     assert.deepEqual((await call('__list_commands__')).value, ['__echo__', '__list_commands__', '__peers__']);
     const [me] = (await call('__peers__')).value;
-    assert.deepEqual([me.id, me.name, me.path], [await ada.call('id'), 'Ada', 'direct']);
+    assert.deepEqual([me.id, me.name, me.path], [await ada.call('id'), name, 'direct']);
     assert.equal((await call('m.nobody')).error.code, 'unknown_command');
   } finally {
     await go.close();

@@ -78,8 +78,7 @@ func TestBroadcastIsNotForThoseWhoComeLater(t *testing.T) {
 	a.does(a.broadcast(1, "nobody hears"))
 	time.Sleep(300 * time.Millisecond) // more than a frame takes: its age is all that tells who was there
 	b := enters(t, net.URL(1), 2, chess)
-	a.sees(b, false)
-	b.sees(a, true)
+	meet(a, b)
 	a.does(a.broadcast(2, "b hears"))
 	b.hearsAll(a, "b hears")
 	b.hearsNothing()

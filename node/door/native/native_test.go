@@ -144,14 +144,31 @@ func enters(t *testing.T, url string, n byte, app protocol.AppID) *client {
 
 func (c *client) sees(other *client, before bool) {
 	c.t.Helper()
+	if a := c.shown(other); a.Before != before {
+		c.t.Fatalf("saw %v with before %v, want %v", other.session, a.Before, before)
+	}
+}
+
+// meet has two on different nodes see each other. Who joined at nearly the same
+// time may be either's elder, as long as they agree.
+func meet(one, two *client) {
+	one.t.Helper()
+	if a, b := one.shown(two), two.shown(one); a.Before == b.Before {
+		one.t.Fatalf("each is shown the other with before %v", a.Before)
+	}
+}
+
+func (c *client) shown(other *client) *protocol.Arrived {
+	c.t.Helper()
 	a := c.next().GetArrived()
-	if a == nil || a.Before != before || !bytes.Equal(a.App, chess[:]) || !bytes.Equal(a.Session, c.session[:]) || !bytes.Equal(a.Node, other.asked.Node) {
-		c.t.Fatalf("saw %v, want %v with before %v", a, other.session, before)
+	if a == nil || !bytes.Equal(a.App, chess[:]) || !bytes.Equal(a.Session, c.session[:]) || !bytes.Equal(a.Node, other.asked.Node) {
+		c.t.Fatalf("saw %v, want %v", a, other.session)
 	}
 	p, err := a.Presence.Verify(chess)
 	if err != nil || p.Member != other.member() || p.Seal != other.seal.Public() {
 		c.t.Fatalf("saw %+v, %v", p, err)
 	}
+	return a
 }
 
 func (c *client) envelope(to *client, sequence uint64, text string) *protocol.Envelope {
@@ -187,8 +204,7 @@ func TestTwoNodes(t *testing.T) {
 	net := testnet.Start(t, 2)
 	a := enters(t, net.URL(0), 1, chess)
 	b := enters(t, net.URL(1), 2, chess)
-	a.sees(b, false)
-	b.sees(a, true)
+	meet(a, b)
 	for i, text := range []string{"one", "two", "three"} {
 		if a.send(b.member().Bytes(), a.envelope(b, uint64(i+1), text)).GetDone() == nil {
 			t.Fatal("not sent")
@@ -322,8 +338,7 @@ func TestNodeLost(t *testing.T) {
 	net := testnet.Start(t, 2)
 	a := enters(t, net.URL(0), 1, chess)
 	b := enters(t, net.URL(1), 2, chess)
-	a.sees(b, false)
-	b.sees(a, true)
+	meet(a, b)
 	net.Kill(1)
 	a.does(a.send(b.member().Bytes(), a.envelope(b, 1, "lost")))
 	ref := a.ref

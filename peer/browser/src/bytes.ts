@@ -38,6 +38,10 @@ export function compare(a: Uint8Array, b: Uint8Array): number {
   return a.length - b.length;
 }
 
+export function unhex(text: string): Bytes {
+  return Uint8Array.from(text.match(/../g) ?? [], (two) => parseInt(two, 16));
+}
+
 const Z_BASE_32 = 'ybndrfg8ejkmcpqxot1uwisza345h769';
 
 /** z-base-32, in which ids are printed. */

@@ -2,6 +2,7 @@
 // next is taken.
 
 import { equal, printed } from './bytes.ts';
+import { cacheNodes, cachedNodes } from './cache.ts';
 import type { Identity } from './crypto.ts';
 import { PeerserverError } from './errors.ts';
 import { Events } from './events.ts';
@@ -20,6 +21,8 @@ export interface HomeOptions {
   readonly signal?: AbortSignal | undefined;
   /** Id of the node that all URLs have to lead to, in z-base-32, if there is to be no other. */
   readonly only?: string | undefined;
+  /** Whether the nodes that are learnt are kept, and used when none of the others is reached. */
+  readonly cache: boolean;
   /** Joins on a node, of which there is one at a time. */
   readonly join: (node: NodeConnection) => Promise<void>;
 }
@@ -52,7 +55,21 @@ export class Home extends Events<{ node: [node: NodeConnection | undefined] }> {
   /** Joins on the first node that lets in. */
   async enter(): Promise<void> {
     if (this.#urls.size === 0) throw new PeerserverError('malformed', 'join: nodes has to name a node, such as wss://node.example.org');
-    await this.#race([...this.#urls]);
+    try {
+      await this.#race([...this.#urls]);
+    } catch (err) {
+      const kept = this.#recall();
+      if (kept.length === 0 || this.#closed) throw err;
+      await this.#race(kept).catch(() => {
+        throw err;
+      });
+    }
+  }
+
+  /** Nodes that were learnt at another time. */
+  #recall(): string[] {
+    if (!this.#options.cache || this.#options.only !== undefined) return [];
+    return cachedNodes().filter(({ url, key }) => this.#add(url, key)).map(({ url }) => url);
   }
 
   close(): void {
@@ -114,6 +131,7 @@ export class Home extends Events<{ node: [node: NodeConnection | undefined] }> {
     if (node.closed || this.#closed) return node.close();
     this.#node = node;
     this.#joined = performance.now();
+    if (this.#options.cache) cacheNodes([...this.#keys].map(([url, key]) => ({ url, key })));
     node.on('closed', () => this.#lost(node));
     this.emit('node', node);
   }
@@ -127,11 +145,14 @@ export class Home extends Events<{ node: [node: NodeConnection | undefined] }> {
   #learn(record: Of<typeof SignedRecord>): void {
     if (this.#options.only !== undefined) return;
     const start = record.value.indexOf(0x3a) + 1; // "length:"
-    for (const url of RecordBody.decode(record.value.subarray(start)).urls) {
-      if (this.#urls.size >= MAX_NODES || this.#urls.has(url) || (this.#tls && !url.startsWith('wss:'))) continue;
-      this.#urls.add(url);
-      this.#keys.set(url, record.key);
-    }
+    for (const url of RecordBody.decode(record.value.subarray(start)).urls) this.#add(url, record.key);
+  }
+
+  #add(url: string, key: Uint8Array): boolean {
+    if (this.#urls.size >= MAX_NODES || this.#urls.has(url) || (this.#tls && !url.startsWith('wss:'))) return false;
+    this.#urls.add(url);
+    this.#keys.set(url, key);
+    return true;
   }
 
   #lost(node: NodeConnection): void {

@@ -43,6 +43,8 @@ export interface JoinOptions {
   readonly rtc?: typeof RTCPeerConnection;
   /** The WebSocket implementation, where there is none. */
   readonly webSocket?: typeof WebSocket;
+  /** Whether the page keeps the nodes that it learns, in localStorage, for when none of `nodes` is reached; true by default. */
+  readonly cache?: boolean;
   /** Leaves the room when it is aborted. */
   readonly signal?: AbortSignal;
 }
@@ -139,7 +141,7 @@ export class Room extends Events<RoomEvents> implements AsyncDisposable {
     this.#broadcasts = new Broadcasts(this.#forBroadcasts());
     this.#home = new Home({
       nodes: options.nodes, identity: keys.identity, webSocket: options.webSocket ?? WebSocket, signal: options.signal,
-      only: purpose.only?.node, join: (node) => this.#join(node),
+      cache: options.cache ?? true, only: purpose.only?.node, join: (node) => this.#join(node),
     });
     this.#home.on('node', (node) => {
       if (!node) this.#node = undefined;

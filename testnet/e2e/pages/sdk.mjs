@@ -95,6 +95,11 @@ globalThis.peer = {
   },
   /** Resolves when anybody has said `text`. */
   told: (text) => until(() => heard.some((h) => h.text === text)),
+  node: () => room.node,
+  /** URLs of the nodes that the page keeps. */
+  kept: () => JSON.parse(localStorage.getItem('peerserver.nodes') ?? '[]').map(({ url }) => url),
+  /** Says it to all sessions of `id`. */
+  sendTo: ({ id, text }) => room.send(id, text),
   peers: () => peers,
   /** Whom the iteration over the room has given, and whether it has ended. */
   iterated: () => iterated,
