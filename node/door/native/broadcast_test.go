@@ -36,6 +36,7 @@ func (c *client) hearsAll(from *client, text string) {
 // A broadcast reaches all other members on three nodes, once each and in order,
 // and nobody of another app.
 func TestBroadcast(t *testing.T) {
+	t.Parallel()
 	net := testnet.Start(t, 3)
 	var all []*client
 	for i := range 6 {
@@ -73,6 +74,7 @@ func TestBroadcast(t *testing.T) {
 // Who comes after a broadcast does not get it, on a node that learns of it
 // later either.
 func TestBroadcastIsNotForThoseWhoComeLater(t *testing.T) {
+	t.Parallel()
 	net := testnet.Start(t, 2)
 	a := enters(t, net.URL(0), 1, chess)
 	a.does(a.broadcast(1, "nobody hears"))

@@ -20,6 +20,7 @@ func (c *client) sendData(to *client, e *protocol.Envelope) *protocol.ToPeer {
 // the same node and to another one, and others' offers pass. When it has waited
 // for as long as it is told, the next piece passes.
 func TestRelayedDataIsBounded(t *testing.T) {
+	t.Parallel()
 	const size, rate = 8 << 10, protocol.RelayData
 	for name, node := range map[string]int{"same node": 0, "another node": 1} {
 		t.Run(name, func(t *testing.T) {

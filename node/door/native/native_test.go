@@ -201,6 +201,7 @@ func (c *client) hears(from *client, text string) {
 // Two peers on two nodes are shown each other, and what one sends the other
 // opens; when one goes the other is told.
 func TestTwoNodes(t *testing.T) {
+	t.Parallel()
 	net := testnet.Start(t, 2)
 	a := enters(t, net.URL(0), 1, chess)
 	b := enters(t, net.URL(1), 2, chess)
@@ -229,6 +230,7 @@ func TestTwoNodes(t *testing.T) {
 // The memberships of a socket that ends are lost in the end; a second session of the same peer is
 // another member.
 func TestSessions(t *testing.T) {
+	t.Parallel()
 	net := testnet.Start(t, 1)
 	watcher := enters(t, net.URL(0), 9, chess)
 	one := enters(t, net.URL(0), 1, chess)
@@ -257,6 +259,7 @@ func TestSessions(t *testing.T) {
 // Whoever is not the key's owner, or shows a login meant for somewhere else, is
 // not let in.
 func TestNotLetIn(t *testing.T) {
+	t.Parallel()
 	net := testnet.Start(t, 2)
 	refused := func(m *protocol.ToPeer, want protocol.Code) {
 		t.Helper()
@@ -302,6 +305,7 @@ func TestNotLetIn(t *testing.T) {
 
 // A socket without the subprotocol is none of ours.
 func TestSubprotocol(t *testing.T) {
+	t.Parallel()
 	net := testnet.Start(t, 1)
 	_, answer, err := websocket.DefaultDialer.Dial(net.URL(0)+"/v1", nil)
 	if err == nil || answer == nil || answer.StatusCode != 400 {
@@ -312,6 +316,7 @@ func TestSubprotocol(t *testing.T) {
 // A presence that has expired is shown no more, and its peer is told; it may
 // join anew.
 func TestExpires(t *testing.T) {
+	t.Parallel()
 	net := testnet.Start(t, 1)
 	watcher := enters(t, net.URL(0), 9, chess)
 	c := dial(t, net.URL(0), 1)
@@ -335,6 +340,7 @@ func TestExpires(t *testing.T) {
 // A peer whose node is lost is shown as lost, not as one that left, and what is
 // sent to it fails in time.
 func TestNodeLost(t *testing.T) {
+	t.Parallel()
 	net := testnet.Start(t, 2)
 	a := enters(t, net.URL(0), 1, chess)
 	b := enters(t, net.URL(1), 2, chess)
@@ -354,6 +360,7 @@ func TestNodeLost(t *testing.T) {
 
 // A second join of a session renews its presence; nobody is told that it left.
 func TestJoinsAnew(t *testing.T) {
+	t.Parallel()
 	net := testnet.Start(t, 1)
 	watcher := enters(t, net.URL(0), 9, chess)
 	c := enters(t, net.URL(0), 1, chess)
@@ -375,6 +382,7 @@ func TestJoinsAnew(t *testing.T) {
 
 // More than fifty are there: fifty are shown, and how many there are is said.
 func TestSample(t *testing.T) {
+	t.Parallel()
 	net := testnet.Start(t, 1)
 	for n := range byte(protocol.PeerSample + 5) {
 		enters(t, net.URL(0), n+1, chess)

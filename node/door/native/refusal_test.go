@@ -94,6 +94,7 @@ func table(t *testing.T) map[string]bool {
 // Every refusal has its code, and says when to try again if that helps, as the
 // document has it.
 func TestRefusals(t *testing.T) {
+	t.Parallel()
 	const computed = 1 << 31
 	documented := table(t)
 	many := func(c *client, ask func() *protocol.ToPeer) *protocol.ToPeer {
@@ -186,6 +187,7 @@ func TestRefusals(t *testing.T) {
 // Who has waited for as long as it was told may join again: a loop of joining
 // and parting goes no faster than that.
 func TestJoinsAreCharged(t *testing.T) {
+	t.Parallel()
 	s := startAlone(t, door.Quota{}, relay.Config{}, 0)
 	c := enters(t, s.url, 1, chess)
 	part := &protocol.ToNode{Body: &protocol.ToNode_Part{Part: &protocol.Part{App: chess[:], Session: c.session[:]}}}
@@ -214,6 +216,7 @@ func TestJoinsAreCharged(t *testing.T) {
 // A member whose socket broke counts for its address, so that a client cannot
 // leave more behind than it may have.
 func TestKeptAreBounded(t *testing.T) {
+	t.Parallel()
 	s := startAlone(t, door.Quota{AddressMembers: 2}, relay.Config{}, 0)
 	for n := range byte(2) {
 		c := enters(t, s.url, n+1, chess)
@@ -244,6 +247,7 @@ func TestKeptAreBounded(t *testing.T) {
 
 // A node that stops does not wait until members are lost, and tells nobody.
 func TestStopsWithKept(t *testing.T) {
+	t.Parallel()
 	s := startAlone(t, door.Quota{}, relay.Config{}, 0)
 	enters(t, s.url, 1, chess).breaks()
 	for end := time.Now().Add(25 * time.Second); s.door.Stats().(native.Stats).Kept != 1; time.Sleep(time.Millisecond) {
@@ -271,6 +275,7 @@ func TestStopsWithKept(t *testing.T) {
 // A node that drains takes no more envelopes for those it keeps: they will join
 // elsewhere.
 func TestDrainsWithKept(t *testing.T) {
+	t.Parallel()
 	s := startAlone(t, door.Quota{}, relay.Config{}, 0)
 	sink := &deaf{}
 	m, err := s.relay.Join(chess, relay.Joining{ID: "x", Sink: sink, WantsPresence: true})

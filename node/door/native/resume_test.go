@@ -83,6 +83,7 @@ func (c *client) isRefused(m *protocol.ToPeer, want protocol.Code, retry uint32)
 // A socket breaks and another takes over: what came meanwhile, from the same
 // node and another, is there once and in order, and nobody is told anything.
 func TestResume(t *testing.T) {
+	t.Parallel()
 	net := testnet.Start(t, 2)
 	far := enters(t, net.URL(1), 1, chess)
 	near := enters(t, net.URL(0), 2, chess)
@@ -114,8 +115,15 @@ func TestResume(t *testing.T) {
 	}
 	// What two send may cross; of one it is in order.
 	order := map[byte][]string{}
-	for range want {
+	var all *protocol.ToPeer
+	for range len(want) + 1 {
 		m := c.next()
+		if m.GetBroadcast() != nil {
+			if all = m; len(order['2']) != 5 {
+				t.Errorf("the broadcast came after %d messages of its sender", len(order['2']))
+			}
+			continue
+		}
 		d := m.GetDelivered()
 		if d == nil {
 			t.Fatalf("told %v", m)
@@ -126,9 +134,6 @@ func TestResume(t *testing.T) {
 		}
 		who := plain[len(plain)-1]
 		order[who] = append(order[who], string(plain))
-		if len(order['1'])+len(order['2']) == len(want) {
-			break
-		}
 	}
 	for i := range 5 {
 		for _, who := range "12" {
@@ -137,6 +142,7 @@ func TestResume(t *testing.T) {
 			}
 		}
 	}
+	c.waiting = append(c.waiting, all)
 	c.hearsAll(near, "to all")
 	c.hearsNothing()
 	far.hearsAll(near, "to all")
@@ -162,6 +168,7 @@ func (c *client) does(m *protocol.ToPeer) {
 // A member that does not come back is lost, not gone, and what was sent to it
 // fails to those who sent it.
 func TestNotResumed(t *testing.T) {
+	t.Parallel()
 	net := testnet.Start(t, 2)
 	far := enters(t, net.URL(1), 1, chess)
 	near := enters(t, net.URL(0), 2, chess)
@@ -204,6 +211,7 @@ func TestNotResumed(t *testing.T) {
 // A member that comes back on another node has moved: nobody is told, and what
 // its first node had kept for it fails, so that it is sent anew.
 func TestResumesElsewhere(t *testing.T) {
+	t.Parallel()
 	net := testnet.Start(t, 3)
 	far := enters(t, net.URL(1), 1, chess)
 	near := enters(t, net.URL(0), 2, chess)
@@ -237,6 +245,7 @@ func TestResumesElsewhere(t *testing.T) {
 // What is too much is refused, and the member has to join anew, of which nobody
 // is told.
 func TestKeepsSoMuch(t *testing.T) {
+	t.Parallel()
 	for name, size := range map[string]int{"messages": 1, "bytes": 40 << 10} {
 		t.Run(name, func(t *testing.T) {
 			net := testnet.Start(t, 1)
@@ -276,6 +285,7 @@ func TestKeepsSoMuch(t *testing.T) {
 
 // Who has another seal key cannot read what was sealed for the first.
 func TestResumesWithItsKeyOnly(t *testing.T) {
+	t.Parallel()
 	net := testnet.Start(t, 1)
 	a := enters(t, net.URL(0), 1, chess)
 	c := enters(t, net.URL(0), 2, chess)
@@ -294,6 +304,7 @@ func TestResumesWithItsKeyOnly(t *testing.T) {
 
 // What failed of an earlier connection is not taken for a request of this one.
 func TestRefsAreOfOneConnection(t *testing.T) {
+	t.Parallel()
 	net := testnet.Start(t, 1)
 	a := enters(t, net.URL(0), 1, chess)
 	c := enters(t, net.URL(0), 2, chess)
