@@ -174,8 +174,10 @@ func TestNotResumed(t *testing.T) {
 	near := enters(t, net.URL(0), 2, chess)
 	meet(far, near)
 	c := enters(t, net.URL(0), 3, chess)
-	far.sees(c, false)
-	near.sees(c, false)
+	for _, other := range []*client{far, near} {
+		other.sees(c, false)
+		c.next() // read, or it would be lost with the socket
+	}
 	c.breaks()
 	awaitKept(t, net, 0, 1)
 	refs := map[*client]uint32{}
@@ -217,8 +219,10 @@ func TestResumesElsewhere(t *testing.T) {
 	near := enters(t, net.URL(0), 2, chess)
 	meet(far, near)
 	c := enters(t, net.URL(0), 3, chess)
-	far.sees(c, false)
-	near.sees(c, false)
+	for _, other := range []*client{far, near} {
+		other.sees(c, false)
+		c.next() // read, or it would be lost with the socket
+	}
 	c.breaks()
 	awaitKept(t, net, 0, 1)
 	near.does(near.send(c.member().Bytes(), near.envelope(c, 1, "kept")))
@@ -252,6 +256,7 @@ func TestKeepsSoMuch(t *testing.T) {
 			a := enters(t, net.URL(0), 1, chess)
 			c := enters(t, net.URL(0), 2, chess)
 			a.sees(c, false)
+			c.sees(a, true) // read, or it would be lost with the socket
 			c.breaks()
 			awaitKept(t, net, 0, 1)
 			sent, text := uint64(0), strings.Repeat("x", size)
@@ -290,6 +295,7 @@ func TestResumesWithItsKeyOnly(t *testing.T) {
 	a := enters(t, net.URL(0), 1, chess)
 	c := enters(t, net.URL(0), 2, chess)
 	a.sees(c, false)
+	c.sees(a, true) // read, or it would be lost with the socket
 	c.breaks()
 	awaitKept(t, net, 0, 1)
 	c = c.again(net.URL(0))
