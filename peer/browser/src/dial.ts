@@ -24,6 +24,10 @@ export async function listen(options: JoinOptions): Promise<Room> {
 /**
  * Connects to the peer at an address, and to nobody else. What it says are events of `peer.room`; `peer.close()` ends it. Rejected with
  * a code: `malformed` for an address that is none, `denied` for another node than it names, `unknown_peer` when the peer is not met.
+ *
+ * @example
+ * const peer = await dial('/dns4/node.example.org/tcp/443/wss/p2p-webrtc-signal/…/p2p/…')
+ * await peer.send('it is me')
  */
 export async function dial(address: string, options: DialOptions = {}): Promise<Peer> {
   const at = parseAddress(address);

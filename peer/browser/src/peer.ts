@@ -99,12 +99,22 @@ export class Peer extends Events<{ channel: [channel: RTCDataChannel]; closed: [
     return attempt.pc.createDataChannel(label, options);
   }
 
-  /** Has it run a command, and answers what that returns. A RemoteError is what it answers instead. */
+  /**
+   * Has it run a command, and answers what that returns. A RemoteError is what it answers instead.
+   *
+   * @example
+   * const names = await peer.call('files.list', { folder: '/' }, { timeout: 5000 })
+   */
   async call(path: string, args?: unknown, options?: CallOptions): Promise<unknown> {
     return this.#calls.call(path, args, options);
   }
 
-  /** The same for a command that gives values one after the other. */
+  /**
+   * The same for a command that gives values one after the other.
+   *
+   * @example
+   * for await (const line of peer.stream('log.tail')) console.log(line)
+   */
   stream(path: string, args?: unknown, options?: CallOptions): AsyncIterableIterator<unknown> {
     return this.#calls.stream(path, args, options);
   }

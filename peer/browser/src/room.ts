@@ -76,7 +76,14 @@ export interface Purpose {
   readonly only?: { readonly node: string; readonly peer: string };
 }
 
-/** Joins an app. Resolves when a node has let this peer in; the others then come as events. */
+/**
+ * Joins an app. Resolves when a node has let this peer in; the others then come as events.
+ *
+ * @example
+ * const room = await join('my-app', { nodes: ['wss://node.example.org'], secret: 'a long one' })
+ * room.on('peer', (peer) => peer.send('hello'))
+ * room.on('message', (peer, data) => console.log(peer.id, new TextDecoder().decode(data)))
+ */
 export async function join(name: string, options: JoinOptions): Promise<Room> {
   return joinAs(name, options, {});
 }
@@ -219,7 +226,13 @@ export class Room extends Events<RoomEvents> implements AsyncDisposable {
     return this.peers.filter((peer) => peer.name === target.name);
   }
 
-  /** Adds a command that the others may call, or those of an object as path.name. Answers what removes it. */
+  /**
+   * Adds a command that the others may call, or those of an object as path.name. Answers what removes it.
+   *
+   * @example
+   * room.handle('files.list', async ({ folder }) => ['a.txt', 'b.txt'])
+   * room.handle('clock', { now: () => Date.now() }) // clock.now
+   */
   handle(path: string, handlers: Handler | { readonly [name: string]: unknown }): () => void {
     return this.#commands.handle(path, handlers);
   }
