@@ -17,9 +17,10 @@ while [ $# -gt 0 ]; do
   shift
 done
 
+commit=$(git describe --always --dirty --abbrev=12)
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 scripts/install.sh npm
 E2E_OPENED="$scratch/opened" E2E_TIMES=$times node testnet/e2e/run.mjs opening.bench.mjs >&2
 go build -o "$scratch/peers" ./testnet/bench/peers
-"$scratch/peers" -rounds "$rounds" -opened "$scratch/opened" -out "$out"
+"$scratch/peers" -date "$(date -u +%F)" -commit "$commit" -rounds "$rounds" -opened "$scratch/opened" -out "$out"

@@ -29,19 +29,23 @@ type opened struct {
 }
 
 func main() {
+	date := flag.String("date", "", "when it is measured")
+	commit := flag.String("commit", "", "of what")
 	from := flag.String("opened", "", "what browsers took")
 	out := flag.String("out", "", "file to put the tables into")
 	rounds := flag.Int("rounds", 3, "how often each is measured; the table shows medians")
 	lasts := flag.Duration("duration", 3*time.Second, "of each")
 	flag.Parse()
-	if err := run(*from, *out, *rounds, *lasts); err != nil {
+	head := fmt.Sprintf("Measured on %s at commit %s.\n\n", *date, *commit)
+	if err := run(head, *from, *out, *rounds, *lasts); err != nil {
 		fmt.Fprintln(os.Stderr, "peers:", err)
 		os.Exit(1)
 	}
 }
 
-func run(from, out string, rounds int, lasts time.Duration) error {
+func run(head, from, out string, rounds int, lasts time.Duration) error {
 	var b strings.Builder
+	b.WriteString(head)
 	if from != "" {
 		if err := openings(&b, from); err != nil {
 			return err
