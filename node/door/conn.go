@@ -44,12 +44,12 @@ type Conn struct {
 	own    bool     // slot is ours to close, not the connection's
 	opcode byte
 
+	members atomic.Int32 // here, where it takes no room of its own: there are many Conns
+
 	last atomic.Int64 // when the client was last heard, unix ns
 
 	// Owned by the reader.
 	messages, bytes, data bucket
-
-	members atomic.Int32
 
 	// Guarded by host.mu.
 	prev, next *Conn
