@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"io"
 	"io/fs"
 	"os"
 	"slices"
@@ -32,10 +33,12 @@ func (h *homes) recall(file string) error {
 		return err
 	}
 	defer f.Close()
-	b := make([]byte, maxCache)
-	n, _ := f.Read(b)
+	b, err := io.ReadAll(io.LimitReader(f, maxCache))
+	if err != nil {
+		return err
+	}
 	var list []cachedNode
-	if json.Unmarshal(b[:n], &list) != nil {
+	if json.Unmarshal(b, &list) != nil {
 		return nil
 	}
 	h.mu.Lock()

@@ -80,21 +80,29 @@ func (c *client) isRefused(m *protocol.ToPeer, want protocol.Code, retry uint32)
 	}
 }
 
+// broken is a member of node 0 whose socket has broken and that is kept, and one
+// on another node and one on its own that have seen it.
+func broken(t *testing.T, net *testnet.Net) (far, near, c *client) {
+	t.Helper()
+	far = enters(t, net.URL(1), 1, chess)
+	near = enters(t, net.URL(0), 2, chess)
+	meet(far, near)
+	c = enters(t, net.URL(0), 3, chess)
+	for _, other := range []*client{far, near} {
+		other.sees(c, false)
+		c.next() // read, or it would be lost with the socket
+	}
+	c.breaks()
+	awaitKept(t, net, 0, 1)
+	return far, near, c
+}
+
 // A socket breaks and another takes over: what came meanwhile, from the same
 // node and another, is there once and in order, and nobody is told anything.
 func TestResume(t *testing.T) {
 	t.Parallel()
 	net := testnet.Start(t, 2)
-	far := enters(t, net.URL(1), 1, chess)
-	near := enters(t, net.URL(0), 2, chess)
-	meet(far, near)
-	c := enters(t, net.URL(0), 3, chess)
-	for _, other := range []*client{far, near} {
-		other.sees(c, false)
-		c.next()
-	}
-	c.breaks()
-	awaitKept(t, net, 0, 1)
+	far, near, c := broken(t, net)
 	var want []string
 	for i := range uint64(5) {
 		for _, from := range []*client{far, near} {
@@ -170,16 +178,7 @@ func (c *client) does(m *protocol.ToPeer) {
 func TestNotResumed(t *testing.T) {
 	t.Parallel()
 	net := testnet.Start(t, 2)
-	far := enters(t, net.URL(1), 1, chess)
-	near := enters(t, net.URL(0), 2, chess)
-	meet(far, near)
-	c := enters(t, net.URL(0), 3, chess)
-	for _, other := range []*client{far, near} {
-		other.sees(c, false)
-		c.next() // read, or it would be lost with the socket
-	}
-	c.breaks()
-	awaitKept(t, net, 0, 1)
+	far, near, c := broken(t, net)
 	refs := map[*client]uint32{}
 	for _, from := range []*client{far, near} {
 		from.does(from.send(c.member().Bytes(), from.envelope(c, 1, "lost")))
@@ -215,16 +214,7 @@ func TestNotResumed(t *testing.T) {
 func TestResumesElsewhere(t *testing.T) {
 	t.Parallel()
 	net := testnet.Start(t, 3)
-	far := enters(t, net.URL(1), 1, chess)
-	near := enters(t, net.URL(0), 2, chess)
-	meet(far, near)
-	c := enters(t, net.URL(0), 3, chess)
-	for _, other := range []*client{far, near} {
-		other.sees(c, false)
-		c.next() // read, or it would be lost with the socket
-	}
-	c.breaks()
-	awaitKept(t, net, 0, 1)
+	far, near, c := broken(t, net)
 	near.does(near.send(c.member().Bytes(), near.envelope(c, 1, "kept")))
 	c = c.again(net.URL(2))
 	if j := c.join(chess).GetJoined(); j == nil || j.Resumed {
