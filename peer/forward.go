@@ -50,7 +50,7 @@ func (m *member) forward(u *unsure) bool {
 	if via == nil {
 		return false
 	}
-	u.tried, u.ref, u.until = append(u.tried, via), m.r.forwarding(m), time.Now().Add(forwardWithin)
+	u.tried, u.ref, u.until = append(u.tried, via), m.r.forwarding(m, via), time.Now().Add(forwardWithin)
 	f := &protocol.Forward{Ref: u.ref, To: m.id.Bytes(), Envelope: u.e}
 	if !via.say(&protocol.Control{Body: &protocol.Control_Forward{Forward: f}}) {
 		m.r.notForwarding(u.ref)
@@ -107,12 +107,18 @@ func (m *member) forget() {
 	m.ways.Stop()
 }
 
-// forwarding makes a ref whose Forwarded is for a member.
-func (r *Room) forwarding(m *member) uint32 {
+// asked is a Forward that is not answered.
+type asked struct {
+	m   *member // whose signal it is
+	via *Peer   // who alone may answer
+}
+
+// forwarding makes the ref of a Forward.
+func (r *Room) forwarding(m *member, via *Peer) uint32 {
 	ref := r.newRef()
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.forwards[ref] = m
+	r.forwards[ref] = asked{m, via}
 	return ref
 }
 
@@ -122,13 +128,15 @@ func (r *Room) notForwarding(ref uint32) {
 	delete(r.forwards, ref)
 }
 
-func (r *Room) forwarded(_ *Peer, f *protocol.Forwarded) {
+func (r *Room) forwarded(p *Peer, f *protocol.Forwarded) {
 	r.mu.Lock()
-	m := r.forwards[f.GetRef()]
-	delete(r.forwards, f.GetRef())
+	a := r.forwards[f.GetRef()]
+	if a.via == p {
+		delete(r.forwards, f.GetRef())
+	}
 	r.mu.Unlock()
-	if m != nil {
-		m.wake(note{kind: noteForwarded, ref: f.GetRef(), ok: f.GetCode() == uint32(protocol.CodeOK)})
+	if a.via == p {
+		a.m.wake(note{kind: noteForwarded, ref: f.GetRef(), ok: f.GetCode() == uint32(protocol.CodeOK)})
 	}
 }
 

@@ -231,6 +231,22 @@ func TestForwardsAreChecked(t *testing.T) {
 	t.Error("a peer may ask for any number")
 }
 
+// TestForwardedIsOfWhoWasAsked: nobody else can say that a signal was passed on.
+func TestForwardedIsOfWhoWasAsked(t *testing.T) {
+	r, p, _ := linkedPair(t)
+	m := newMember(r, protocol.Member{Peer: protocol.PeerID{1}})
+	ref := r.forwarding(m, p)
+	stranger := newPeer(m)
+	r.forwarded(stranger, &protocol.Forwarded{Ref: ref})
+	if _, waits := r.forwards[ref]; !waits {
+		t.Error("a peer that was not asked has answered")
+	}
+	r.forwarded(p, &protocol.Forwarded{Ref: ref})
+	if _, waits := r.forwards[ref]; waits {
+		t.Error("the answer is not taken")
+	}
+}
+
 // FuzzControl: whatever a peer says, the connection to it works afterwards, or
 // has ended.
 func FuzzControl(f *testing.F) {

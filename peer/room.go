@@ -103,7 +103,7 @@ type Room struct {
 	broadcasts uint64 // sequence of the newest
 	ref        uint32 // the newest
 	relays     map[uint32]*relay
-	forwards   map[uint32]*member // by the ref of a Forward that is not answered
+	forwards   map[uint32]asked // by the ref of a Forward that is not answered
 }
 
 // Setting is how this package has pion connect, to be changed and given back in
@@ -160,7 +160,7 @@ func newRoom(app string, o Options) (*Room, error) {
 	r := &Room{
 		opts: o, log: o.Log, api: o.API, key: o.Identity, left: make(chan struct{}),
 		members: make(map[protocol.Member]*member), peers: make(map[*Peer]struct{}),
-		relays: make(map[uint32]*relay), forwards: make(map[uint32]*member), ref: firstRef,
+		relays: make(map[uint32]*relay), forwards: make(map[uint32]asked), ref: firstRef,
 		commands: newCommands(), strangers: make(chan stranger, maxSpreads), pace: rate.NewLimiter(relayPace, relayBurst),
 	}
 	if r.log == nil {
