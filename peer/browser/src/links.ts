@@ -39,7 +39,7 @@ interface Queue {
 export class Links {
   readonly #room: LinksRoom;
   readonly #queues = new WeakMap<Member, Queue>();
-  readonly #waiting = new Map<number, (code: number) => void>();
+  readonly #waiting = new Map<number, { via: Member; done: (code: number) => void }>(); // by ref: only who was asked may answer
   #ref = 0;
 
   constructor(room: LinksRoom) {
@@ -69,7 +69,8 @@ export class Links {
   /** Takes what a peer says of its links, in order. Answers whether it was that. */
   control(peer: Member, said: Of<typeof Control>): boolean {
     if (said.forwarded) {
-      this.#waiting.get(said.forwarded.ref)?.(said.forwarded.code);
+      const asked = this.#waiting.get(said.forwarded.ref);
+      if (asked?.via === peer) asked.done(said.forwarded.code);
     } else if (said.forward) {
       peer.sendControl({ forwarded: { ref: said.forward.ref, code: this.#pass(peer, said.forward) } }).catch(() => {});
     } else if (said.linked || said.unlinked || said.passed) {
@@ -155,7 +156,7 @@ export class Links {
         resolve(code);
       };
       const timer = setTimeout(() => done(CODES.unknownPeer), FORWARDED_WITHIN);
-      this.#waiting.set(ref, done);
+      this.#waiting.set(ref, { via, done });
       via.sendControl({ forward: { ref, to, envelope } }).catch(() => done(CODES.unknownPeer));
     });
   }

@@ -178,7 +178,9 @@ test('links: each is told of the others; signals go through a common peer, and o
   assert.deepEqual(shown.map(({ name }) => name), ['Far']);
   assert.equal(links.has(far.member), true);
   const forwarded = links.forward(far.member, envelope, false);
-  links.control(a, control({ forwarded: { ref: a.said.at(-1)?.forward?.ref ?? 0 } }));
+  const ref = a.said.at(-1)?.forward?.ref ?? 0;
+  links.control(b, control({ forwarded: { ref, code: 5 } })); // who was not asked does not answer
+  links.control(a, control({ forwarded: { ref } }));
   assert.equal(await forwarded, true);
   assert.equal(await links.forward(far.member, envelope, false), false, 'nobody answers');
   links.control(a, control({ unlinked: { member: far.member } }));
