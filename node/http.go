@@ -3,6 +3,7 @@ package node
 import (
 	"encoding/json"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/gorilla/websocket"
@@ -20,11 +21,24 @@ func (n *Node) routes() {
 	for _, d := range n.doors {
 		d.Register(n.sockets, n.plain)
 	}
+	n.sockets.HandleFunc("/{$}", n.host.Root(n.rooted()))
 	n.sockets.HandleFunc("/link", n.link)
 	n.page.register(n.plain)
 	n.plain.HandleFunc("GET /health", n.health)
 	n.plain.HandleFunc("GET /stats.json", n.stats)
 	n.plain.HandleFunc("GET "+wellKnown, n.record)
+}
+
+// rooted are the doors whose clients may be pointed at "/", the tracker last: it
+// is what most of them mean, and it answers what nobody recognises.
+func (n *Node) rooted() []door.Rooted {
+	var list []door.Rooted
+	for _, d := range slices.Backward(n.doors) {
+		if r, ok := d.(door.Rooted); ok {
+			list = append(list, r)
+		}
+	}
+	return list
 }
 
 // ServeHTTP sends a request to the doors when it asks for a WebSocket, and

@@ -42,6 +42,25 @@ func ParseNodeID(s string) (NodeID, error) {
 	return NodeID(b), nil
 }
 
+// NodeTag is the start of a NodeID, for ids of peers that say on which node
+// they are. The zero NodeTag says nothing.
+type NodeTag [10]byte
+
+// Tag is the node's, to be put into ids that the node issues.
+func (n NodeID) Tag() NodeTag { return NodeTag(n[:len(NodeTag{})]) }
+
+// String is z-base-32, 16 characters.
+func (t NodeTag) String() string { return zBase32.EncodeToString(t[:]) }
+
+// ParseNodeTag reads what NodeTag.String prints.
+func ParseNodeTag(s string) (NodeTag, bool) {
+	b, err := zBase32.DecodeString(s)
+	if err != nil || len(b) != len(NodeTag{}) {
+		return NodeTag{}, false
+	}
+	return NodeTag(b), true
+}
+
 // AppID names an app: what peers have in common. It is a hash, so a node that
 // sees one learns nothing else.
 type AppID [20]byte

@@ -105,6 +105,20 @@ const (
 // without a direct path.
 const RelayData = 64 << 10
 
+// Ids that clients choose, and what waits for them.
+const (
+	ClaimWait      = 300 * time.Millisecond // that a claim waits for the linked nodes
+	SignalWait     = 5 * time.Second        // that a message waits for who it is for, as PeerJS's server has it
+	MaxWaiting     = 256                    // messages of one member that wait
+	MaxWaitingFor  = 64                     // whom one member's messages wait for: each is asked for on all links
+	WaitingBytes   = 256 << 10              // of one member; they count among HeldBytes too
+	FoundFor       = time.Minute            // that the node of an id is remembered, and once more
+	MaxFound       = 4096                   // of these, in an app
+	MaxSought      = 1024                   // ids that another node seeks in an app, remembered until they come
+	NameFrames     = 200                    // a second, of claims and finds of one node in one app; more are not answered
+	NameFrameBurst = 10                     // seconds of that saved up; and the names it has when it is linked
+)
+
 // Records.
 const (
 	RecordTTL     = 2 * time.Hour

@@ -1340,11 +1340,13 @@ func (x *Presence) GetSeen() uint64 {
 	return 0
 }
 
-// Find asks whether the receiver has a member of that id; answered by Holds.
+// Find asks whether the receiver has a member of that id. One that has says so
+// with Holds; one that has not remembers for 5 s that it was asked, and says so
+// when the member comes.
 type Find struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	App           uint32                 `protobuf:"varint,1,opt,name=app,proto3" json:"app,omitempty"`
-	Name          []byte                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	Name          []byte                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"` // member id
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1393,16 +1395,28 @@ func (x *Find) GetName() []byte {
 	return nil
 }
 
-// Claim says that a member of the sender claims a name.
+// Claim says that a client of the sender wants to be the member of that id, or,
+// when two nodes meet, that it is. It goes to every node that is linked and
+// serves the app. Of two nodes that claim one id the earlier has it:
+//
+//   - where one of the two Claims says held: the one with the greater age
+//     written in it;
+//   - else the one that the other has seen;
+//   - else, of two that crossed: the greater age, equal ages by lower NodeID.
+//
+// With equal tokens it is one client that has moved: then the later has it. The
+// receiver compares with what it has itself and answers with Holds, unless the
+// Claim is held and nobody is in its way. A client is told after 300 ms that it
+// has the id, though a node has not answered yet; what that one answers then
+// counts all the same.
 type Claim struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	App           uint32                 `protobuf:"varint,1,opt,name=app,proto3" json:"app,omitempty"`
-	Name          []byte                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
-	Token         []byte                 `protobuf:"bytes,3,opt,name=token,proto3" json:"token,omitempty"`        // hash of the token, 32 bytes
-	Age           uint32                 `protobuf:"varint,4,opt,name=age,proto3" json:"age,omitempty"`           // ms
-	Held          bool                   `protobuf:"varint,5,opt,name=held,proto3" json:"held,omitempty"`         // already held, sent to a node that became known later
-	Takeover      bool                   `protobuf:"varint,6,opt,name=takeover,proto3" json:"takeover,omitempty"` // same token, elsewhere
-	Seen          uint64                 `protobuf:"varint,7,opt,name=seen,proto3" json:"seen,omitempty"`         // as in Presence
+	Name          []byte                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`   // member id
+	Token         []byte                 `protobuf:"bytes,3,opt,name=token,proto3" json:"token,omitempty"` // hash of the client's token, 32 bytes
+	Age           uint32                 `protobuf:"varint,4,opt,name=age,proto3" json:"age,omitempty"`    // ms since the sender took the claim
+	Held          bool                   `protobuf:"varint,5,opt,name=held,proto3" json:"held,omitempty"`  // the client has the id
+	Seen          uint64                 `protobuf:"varint,7,opt,name=seen,proto3" json:"seen,omitempty"`  // the last sequence of the receiver handled when this was written
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1472,13 +1486,6 @@ func (x *Claim) GetHeld() bool {
 	return false
 }
 
-func (x *Claim) GetTakeover() bool {
-	if x != nil {
-		return x.Takeover
-	}
-	return false
-}
-
 func (x *Claim) GetSeen() uint64 {
 	if x != nil {
 		return x.Seen
@@ -1491,9 +1498,9 @@ type Holds struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	App           uint32                 `protobuf:"varint,1,opt,name=app,proto3" json:"app,omitempty"`
 	Name          []byte                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
-	Held          bool                   `protobuf:"varint,3,opt,name=held,proto3" json:"held,omitempty"`
-	Token         []byte                 `protobuf:"bytes,4,opt,name=token,proto3" json:"token,omitempty"`
-	Age           uint32                 `protobuf:"varint,5,opt,name=age,proto3" json:"age,omitempty"` // ms
+	Held          bool                   `protobuf:"varint,3,opt,name=held,proto3" json:"held,omitempty"`   // the sender has the member; in answer to a Claim: and keeps it
+	Claim         uint64                 `protobuf:"varint,4,opt,name=claim,proto3" json:"claim,omitempty"` // sequence of the Claim that this answers, 0: of a Find
+	Moved         bool                   `protobuf:"varint,5,opt,name=moved,proto3" json:"moved,omitempty"` // the Claim has the sender's own token, and was the earlier
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1549,18 +1556,18 @@ func (x *Holds) GetHeld() bool {
 	return false
 }
 
-func (x *Holds) GetToken() []byte {
+func (x *Holds) GetClaim() uint64 {
 	if x != nil {
-		return x.Token
-	}
-	return nil
-}
-
-func (x *Holds) GetAge() uint32 {
-	if x != nil {
-		return x.Age
+		return x.Claim
 	}
 	return 0
+}
+
+func (x *Holds) GetMoved() bool {
+	if x != nil {
+		return x.Moved
+	}
+	return false
 }
 
 // Fail says that a sequenced frame could not be placed, delivered or allowed;
@@ -5283,21 +5290,20 @@ const file_protocol_peerserver_proto_rawDesc = "" +
 	"\rWHY_NODE_LOST\x10\x02\",\n" +
 	"\x04Find\x12\x10\n" +
 	"\x03app\x18\x01 \x01(\rR\x03app\x12\x12\n" +
-	"\x04name\x18\x02 \x01(\fR\x04name\"\x99\x01\n" +
+	"\x04name\x18\x02 \x01(\fR\x04name\"\x83\x01\n" +
 	"\x05Claim\x12\x10\n" +
 	"\x03app\x18\x01 \x01(\rR\x03app\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\fR\x04name\x12\x14\n" +
 	"\x05token\x18\x03 \x01(\fR\x05token\x12\x10\n" +
 	"\x03age\x18\x04 \x01(\rR\x03age\x12\x12\n" +
-	"\x04held\x18\x05 \x01(\bR\x04held\x12\x1a\n" +
-	"\btakeover\x18\x06 \x01(\bR\btakeover\x12\x12\n" +
-	"\x04seen\x18\a \x01(\x04R\x04seen\"i\n" +
+	"\x04held\x18\x05 \x01(\bR\x04held\x12\x12\n" +
+	"\x04seen\x18\a \x01(\x04R\x04seenJ\x04\b\x06\x10\a\"m\n" +
 	"\x05Holds\x12\x10\n" +
 	"\x03app\x18\x01 \x01(\rR\x03app\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\fR\x04name\x12\x12\n" +
 	"\x04held\x18\x03 \x01(\bR\x04held\x12\x14\n" +
-	"\x05token\x18\x04 \x01(\fR\x05token\x12\x10\n" +
-	"\x03age\x18\x05 \x01(\rR\x03age\"\xad\x01\n" +
+	"\x05claim\x18\x04 \x01(\x04R\x05claim\x12\x14\n" +
+	"\x05moved\x18\x05 \x01(\bR\x05moved\"\xad\x01\n" +
 	"\x04Fail\x12\x10\n" +
 	"\x03seq\x18\x01 \x01(\x04R\x03seq\x12\x12\n" +
 	"\x04code\x18\x02 \x01(\rR\x04code\x12\x1f\n" +

@@ -38,7 +38,7 @@ type Conn struct {
 	hot    *hotConn // nil: written by a goroutine, read by gorilla as usual
 	frames *frames  // nil: hot, a worker's are used
 	under  *hotConn // what nc is or wraps, nil when the listener is not ours
-	sess   Session
+	sess   Session  // changed once at most, by the reader and with mu held
 	flush  *flusher
 	slot   *address // of the client, nil: not bounded
 	own    bool     // slot is ours to close, not the connection's

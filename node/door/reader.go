@@ -228,7 +228,10 @@ func (c *Conn) finish() {
 
 // sweep is called every sweepEvery.
 func (c *Conn) sweep(now time.Time) {
-	c.sess.Sweep(now)
+	c.mu.Lock()
+	sess := c.sess
+	c.mu.Unlock()
+	sess.Sweep(now)
 	quiet := now.Sub(time.Unix(0, c.last.Load()))
 	if quiet > silentLimit {
 		c.kill()

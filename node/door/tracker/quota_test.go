@@ -52,7 +52,7 @@ func serve(t *testing.T, quota door.Quota, cfg relay.Config) (*Door, string) {
 		stop()
 		parts.Wait()
 	})
-	return d, "ws://" + l.Addr().String()
+	return d, "ws://" + l.Addr().String() + "/announce"
 }
 
 type client struct {

@@ -8,6 +8,7 @@
 package tracker
 
 import (
+	"bytes"
 	"net/http"
 	"sync"
 	"sync/atomic"
@@ -42,15 +43,21 @@ func (d *Door) Name() string { return Name }
 
 // Register implements door.Door.
 func (d *Door) Register(sockets, plain *http.ServeMux) {
-	for _, path := range []string{"/{$}", "/announce", "/announce/{$}"} {
-		sockets.HandleFunc(path, d.serve)
-	}
+	sockets.HandleFunc("/announce", d.serve)
+	sockets.HandleFunc("/announce/{$}", d.serve)
 	plain.HandleFunc("GET /stats", d.stats)
 }
 
 func (d *Door) serve(w http.ResponseWriter, q *http.Request) {
-	d.host.Upgrade(w, q, door.Socket{}, func(c *door.Conn) door.Session { return &session{d: d, c: c} })
+	d.host.Upgrade(w, q, door.Socket{}, d.Open)
 }
+
+// Recognise implements door.Rooted: every message of a tracker's client names
+// its action.
+func (d *Door) Recognise(first []byte) bool { return bytes.Contains(first, []byte(`"action"`)) }
+
+// Open implements door.Rooted.
+func (d *Door) Open(c *door.Conn) door.Session { return &session{d: d, c: c} }
 
 // app is the AppID of an infohash.
 func app(hash *id) protocol.AppID { return protocol.App(Name, hash[:], nil) }
