@@ -18,8 +18,13 @@ import (
 	"time"
 
 	"github.com/peerservers/peerserver/node/door"
+	"github.com/peerservers/peerserver/node/door/matchbox"
 	"github.com/peerservers/peerserver/node/door/native"
+	"github.com/peerservers/peerserver/node/door/peerjs"
+	"github.com/peerservers/peerserver/node/door/rxdb"
 	"github.com/peerservers/peerserver/node/door/tracker"
+	"github.com/peerservers/peerserver/node/door/wsrelay"
+	"github.com/peerservers/peerserver/node/door/ywebrtc"
 	"github.com/peerservers/peerserver/protocol"
 	"github.com/peerservers/peerserver/relay"
 )
@@ -157,6 +162,11 @@ func (n *Node) build() (err error) {
 	n.doors = []door.Door{
 		tracker.New(n.host, n.relay),
 		n.native,
+		peerjs.New(peerjs.Config{Host: n.host, Relay: n.relay}),
+		ywebrtc.New(ywebrtc.Config{Host: n.host, Relay: n.relay}),
+		wsrelay.New(wsrelay.Config{Host: n.host, Relay: n.relay}),
+		rxdb.New(rxdb.Config{Host: n.host, Relay: n.relay}),
+		matchbox.New(matchbox.Config{Host: n.host, Relay: n.relay}),
 	}
 	n.routes()
 	return nil
