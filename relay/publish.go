@@ -1,6 +1,7 @@
 package relay
 
 import (
+	"errors"
 	"slices"
 
 	"github.com/peerservers/peerserver/protocol"
@@ -52,7 +53,7 @@ func (r *Relay) Publish(app protocol.AppID, from string, payload []byte) protoco
 	for {
 		s, err := r.swarm(app)
 		if err != nil {
-			return protocol.CodeFull
+			return codeOf(err)
 		}
 		s.mu.Lock()
 		if s.gone {
@@ -157,4 +158,12 @@ func (r *Relay) onPublish(l *link, f *protocol.Publish) {
 			s.deliver(sc, t, Event{Kind: KindPublish, Foreign: true, From: string(f.From), Payload: f.Payload})
 		}
 	}
+}
+
+// codeOf is the code of an error for a member.
+func codeOf(err error) protocol.Code {
+	if e, ok := errors.AsType[*protocol.Error](err); ok {
+		return e.Code
+	}
+	return protocol.CodeInternal
 }

@@ -34,6 +34,9 @@ type Config struct {
 	// Proven are addresses where a handshake has succeeded before, from Proven
 	// of an earlier run: they may be dialled again at once.
 	Proven []string
+	// Allows says whether members here may take part in an app; nil is yes. It is
+	// called under a lock: it must not wait.
+	Allows func(protocol.AppID) bool
 	// Seed makes random choices repeatable, for tests. Zero is random.
 	Seed uint64
 }

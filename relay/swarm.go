@@ -145,6 +145,10 @@ func (r *Relay) makeSwarm(app protocol.AppID) (*swarm, []*link, error) {
 		r.mu.Unlock()
 		return s, nil, nil
 	}
+	if r.cfg.Allows != nil && !r.cfg.Allows(app) {
+		r.mu.Unlock()
+		return nil, nil, protocol.Errorf(protocol.CodeDenied, "this node serves only the apps that its operator has listed; use another node")
+	}
 	if len(r.swarms) >= r.cfg.MaxApps {
 		r.mu.Unlock()
 		r.sweepEmpty(0)
