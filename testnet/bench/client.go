@@ -1,13 +1,12 @@
 package bench
 
 import (
-	"encoding/binary"
 	"fmt"
-	"math/rand/v2"
 	"net"
 	"strconv"
-	"sync"
 	"sync/atomic"
+
+	"github.com/peerservers/peerserver/testnet/bench/gear"
 )
 
 // client is one connection. It is a member of one swarm or of many, under one
@@ -19,16 +18,11 @@ type client struct {
 	peer   []byte // its id as JSON
 	swarms []int
 	own    int // the swarm to which it offers
-	nc     net.Conn
+	socket *gear.Socket
 
 	// Owned by the reader.
-	in   frames
 	m    message
 	room []byte
-
-	writing sync.Mutex
-	out     []byte
-	rnd     *rand.PCG
 
 	ledger ledger
 
@@ -37,80 +31,24 @@ type client struct {
 	members atomic.Int64  // of the swarm, as the last reply says
 }
 
-func (r *run) newClient(i int, nc net.Conn) *client {
+func (r *run) newClient(i int, nc net.Conn, early []byte) *client {
 	peer := r.names.peerID(i)
 	return &client{
-		r: r, index: i, peer: appendID(nil, &peer), swarms: r.layout.swarmsOf(i), own: r.layout.own(i), nc: nc,
-		in: frames{c: nc, buf: make([]byte, readBuffer)}, rnd: rand.NewPCG(r.names.seed, uint64(i)), replied: make(chan struct{}, 1),
+		r: r, index: i, peer: appendID(nil, &peer), swarms: r.layout.swarmsOf(i), own: r.layout.own(i),
+		socket: gear.NewSocket(nc, early, r.names.seed, uint64(i)), replied: make(chan struct{}, 1),
 	}
 }
-
-// readBuffer is for several offers at once.
-const readBuffer = 8 << 10
 
 // read handles what the server sends until the connection ends.
 func (c *client) read() {
-	for {
-		if err := c.in.fill(); err != nil {
-			c.ended(err)
-			return
-		}
-		now := c.r.now()
-		for {
-			opcode, b, ok, err := c.in.next()
-			if err != nil {
-				c.ended(err)
-				c.nc.Close()
-				return
-			}
-			if !ok {
-				break
-			}
-			if !c.frame(opcode, b, now) {
-				return
-			}
-		}
+	if err := c.socket.Read(c.r.now, c.message); !c.r.ending.Load() {
+		c.r.totals.closed.Add(1)
+		c.r.complain(err)
 	}
 }
 
-func (c *client) frame(opcode byte, b []byte, now int64) bool {
-	switch opcode {
-	case opText:
-		c.message(b, now)
-	case opPing:
-		c.send(opPong, func(out []byte) []byte { return append(out, b...) })
-	case opClose:
-		code := 0
-		if len(b) >= 2 {
-			code = int(binary.BigEndian.Uint16(b))
-			b = b[2:]
-		}
-		c.ended(fmt.Errorf("the server closes with code %d: %.100q", code, b))
-		c.nc.Close()
-		return false
-	}
-	return true
-}
-
-func (c *client) ended(err error) {
-	if c.r.ending.Load() {
-		return
-	}
-	c.r.totals.closed.Add(1)
-	c.r.complain(err)
-}
-
-// send sends one frame.
-func (c *client) send(opcode byte, write func([]byte) []byte) {
-	c.writing.Lock()
-	defer c.writing.Unlock()
-	if cap(c.out) < room {
-		c.out = make([]byte, room, 2<<10)
-	}
-	c.out = write(c.out[:room])
-	// An error here is one of the reader too.
-	_, _ = c.nc.Write(finish(c.out, opcode, uint32(c.rnd.Uint64())))
-}
+// send sends one message.
+func (c *client) send(write func([]byte) []byte) { c.socket.Send(gear.OpText, write) }
 
 // announce offers to members of its own swarm, at the time it is due. Unless
 // it must, it does not while it waits for answers, and says so.
@@ -122,14 +60,14 @@ func (c *client) announce(due int64, must bool) bool {
 	}
 	r.totals.offers.Add(uint64(n))
 	r.totals.announces.Add(1)
-	c.send(opText, func(b []byte) []byte {
+	c.send(func(b []byte) []byte {
 		b = appendAnnounce(b, r.swarms[c.own].json, c.peer, "", n)
 		for i := range uint32(n) {
 			if i > 0 {
 				b = append(b, ',')
 			}
 			b = append(b, `{"offer":`...)
-			b = r.names.append(b, payload{'o', c.index, c.index, seq + i})
+			b = r.names.Append(b, gear.Payload{Kind: gear.Offer, By: c.index, Of: c.index, Seq: seq + i})
 			b = append(b, `,"offer_id":`...)
 			o := r.names.offerID(c.index, seq+i)
 			b = appendID(b, &o)
@@ -143,7 +81,7 @@ func (c *client) announce(due int64, must bool) bool {
 // join announces without offers.
 func (c *client) join(swarm int, event string) {
 	c.r.totals.announces.Add(1)
-	c.send(opText, func(b []byte) []byte {
+	c.send(func(b []byte) []byte {
 		return append(appendAnnounce(b, c.r.swarms[swarm].json, c.peer, event, 0), "]}"...)
 	})
 }
@@ -199,7 +137,7 @@ func (c *client) parties() (from *client, seq uint32, by *client, ok bool) {
 func (c *client) offered(now int64) {
 	r := c.r
 	from, seq, by, ok := c.parties()
-	if !ok || by != from || !r.names.is(c.m.offer, payload{'o', from.index, from.index, seq}, &c.room) {
+	if !ok || by != from || !r.names.Is(c.m.offer, gear.Payload{Kind: gear.Offer, By: from.index, Of: from.index, Seq: seq}, &c.room) {
 		r.totals.changed.Add(1)
 		return
 	}
@@ -211,7 +149,7 @@ func (c *client) offered(now int64) {
 	switch v {
 	case fine:
 		if r.within(due) {
-			r.offers.add(now - due)
+			r.offers.Add(now - due)
 		}
 	case duplicate:
 		r.totals.duplicated.Add(1)
@@ -221,7 +159,7 @@ func (c *client) offered(now int64) {
 	case again:
 		r.totals.again.Add(1)
 	}
-	c.send(opText, func(b []byte) []byte {
+	c.send(func(b []byte) []byte {
 		b = append(b, `{"action":"announce","info_hash":`...)
 		b = append(b, r.swarms[from.own].json...)
 		b = append(b, `,"peer_id":`...)
@@ -229,7 +167,7 @@ func (c *client) offered(now int64) {
 		b = append(b, `,"to_peer_id":`...)
 		b = append(b, from.peer...)
 		b = append(b, `,"answer":`...)
-		b = r.names.append(b, payload{'a', c.index, from.index, seq})
+		b = r.names.Append(b, gear.Payload{Kind: gear.Answer, By: c.index, Of: from.index, Seq: seq})
 		b = append(b, `,"offer_id":`...)
 		o := r.names.offerID(from.index, seq)
 		return append(appendID(b, &o), '}')
@@ -240,7 +178,7 @@ func (c *client) offered(now int64) {
 func (c *client) answered(now int64) {
 	r := c.r
 	from, seq, by, ok := c.parties()
-	if !ok || !r.names.is(c.m.answer, payload{'a', by.index, from.index, seq}, &c.room) {
+	if !ok || !r.names.Is(c.m.answer, gear.Payload{Kind: gear.Answer, By: by.index, Of: from.index, Seq: seq}, &c.room) {
 		r.totals.changed.Add(1)
 		return
 	}
@@ -260,8 +198,8 @@ func (c *client) answered(now int64) {
 	}
 	r.totals.answers.Add(1)
 	if r.within(o.due) {
-		r.answers.add(now - o.taken)
-		r.rounds.add(now - o.due)
+		r.answers.Add(now - o.taken)
+		r.rounds.Add(now - o.due)
 	}
 	if !more && r.closed.Load() {
 		r.goOn(c)

@@ -7,8 +7,9 @@
 // to the wrong member or changes is counted. Latencies of an open loop are
 // measured from when a message was due, not from when it was sent.
 //
-// ids.go makes ids and payloads, message.go writes and reads the protocol's
-// messages, socket.go the WebSocket frames; client.go is one client, ledger.go
-// what it knows of its offers, load.go the run; idle.go and worker.go are the
-// many processes of Idle; proc.go reads what the servers used.
+// ids.go makes ids, message.go writes and reads the protocol's messages;
+// client.go is one client, ledger.go what it knows of its offers, load.go the
+// run; idle.go and worker.go are the many processes of Idle. Package gear has
+// the sockets and the payloads, and reads what the servers used. Package signals
+// does the same for PeerJS and y-webrtc.
 package bench

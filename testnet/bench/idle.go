@@ -9,6 +9,8 @@ import (
 	"io"
 	"os/exec"
 	"time"
+
+	"github.com/peerservers/peerserver/testnet/bench/gear"
 )
 
 // IdleConfig is a run of connections that announce once and then wait.
@@ -76,7 +78,7 @@ func Idle(ctx context.Context, cfg IdleConfig) (*Report, error) {
 	if _, err := newLayout(&base); err != nil {
 		return nil, err
 	}
-	report := &Report{Machine: thisMachine(), URLs: cfg.URLs, Swarm: cfg.Swarm, Clients: cfg.Clients}
+	report := &Report{Machine: gear.ThisMachine(), URLs: cfg.URLs, Swarm: cfg.Swarm, Clients: cfg.Clients}
 	var workers []*worker
 	defer func() {
 		for _, w := range workers {
@@ -99,7 +101,7 @@ func Idle(ctx context.Context, cfg IdleConfig) (*Report, error) {
 	if err := step(workers); err != nil { // ready
 		return nil, err
 	}
-	start := readUsage(cfg.PIDs)
+	start := gear.ReadUsage(cfg.PIDs)
 	fmt.Fprintf(cfg.Progress, "opening %d connections from %d processes\n", cfg.Clients, len(workers))
 	took, opened, err := timed(workers, cfg.PIDs, start)
 	if err != nil {
@@ -107,31 +109,31 @@ func Idle(ctx context.Context, cfg IdleConfig) (*Report, error) {
 	}
 	i.Opened, i.OpenCPU = float64(cfg.Clients)/took, opened*1000/float64(cfg.Clients)
 	fmt.Fprintln(cfg.Progress, "announcing each")
-	took, announced, err := timed(workers, cfg.PIDs, readUsage(cfg.PIDs))
+	took, announced, err := timed(workers, cfg.PIDs, gear.ReadUsage(cfg.PIDs))
 	if err != nil {
 		return nil, err
 	}
 	i.Announced, i.AnnounceCPU = float64(cfg.Clients)/took, announced*1000/float64(cfg.Clients)
 	fmt.Fprintf(cfg.Progress, "waiting %v\n", cfg.Settle)
-	if !sleep(ctx, cfg.Settle) {
+	if !gear.Pause(ctx, cfg.Settle) {
 		return nil, ctx.Err()
 	}
-	end := readUsage(cfg.PIDs)
+	end := gear.ReadUsage(cfg.PIDs)
 	for n := range cfg.PIDs {
-		if err := errors.Join(start[n].err, end[n].err); err != nil {
+		if err := errors.Join(start[n].Err, end[n].Err); err != nil {
 			return nil, err
 		}
-		i.RSSBefore += start[n].rss
-		i.RSS += end[n].rss
+		i.RSSBefore += start[n].RSS
+		i.RSS += end[n].RSS
 	}
 	i.PerClient = float64(i.RSS-i.RSSBefore) / float64(cfg.Clients)
-	report.Machine.LoadAfter = loadAverage()
+	report.Machine.LoadAfter = gear.LoadAverage()
 	return report, nil
 }
 
 // timed has all workers take the next step, and says how long that took and the
 // CPU seconds that the servers needed for it.
-func timed(workers []*worker, pids []int, before []usage) (seconds, cpu float64, err error) {
+func timed(workers []*worker, pids []int, before []gear.Usage) (seconds, cpu float64, err error) {
 	start := time.Now()
 	for _, w := range workers {
 		if _, err := io.WriteString(w.in, "\n"); err != nil {
@@ -142,7 +144,7 @@ func timed(workers []*worker, pids []int, before []usage) (seconds, cpu float64,
 		return 0, 0, err
 	}
 	seconds = time.Since(start).Seconds()
-	_, _, cpu = used(before, readUsage(pids))
+	_, _, cpu = gear.Used(before, gear.ReadUsage(pids))
 	return seconds, cpu, nil
 }
 

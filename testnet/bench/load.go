@@ -7,6 +7,8 @@ import (
 	"math/rand/v2"
 	"sync"
 	"time"
+
+	"github.com/peerservers/peerserver/testnet/bench/gear"
 )
 
 const (
@@ -33,14 +35,14 @@ func (r *run) load(ctx context.Context, report *Report) error {
 		r.closed.Store(true)
 		parts.Go(func() { r.keepGoing(loading) })
 	}
-	ok := sleep(ctx, r.cfg.Warmup)
-	before := readUsage(r.cfg.PIDs)
+	ok := gear.Pause(ctx, r.cfg.Warmup)
+	before := gear.ReadUsage(r.cfg.PIDs)
 	start, answers := time.Now(), r.totals.answers.Load()
 	r.from.Store(r.now())
-	ok = ok && sleep(ctx, r.cfg.Duration)
+	ok = ok && gear.Pause(ctx, r.cfg.Duration)
 	r.to.Store(r.now())
 	seconds, relayed := time.Since(start).Seconds(), r.totals.answers.Load()-answers
-	after := readUsage(r.cfg.PIDs)
+	after := gear.ReadUsage(r.cfg.PIDs)
 	r.closed.Store(false)
 	stop()
 	parts.Wait()
@@ -56,24 +58,13 @@ func (r *run) load(ctx context.Context, report *Report) error {
 		}
 	}
 	report.Load = newLoad(before, after, seconds, relayed)
-	report.Load.Offer, report.Load.Answer, report.Load.Round = r.offers.latency(), r.answers.latency(), r.rounds.latency()
+	report.Load.Offer, report.Load.Answer, report.Load.Round = r.offers.Latency(), r.answers.Latency(), r.rounds.Latency()
 	if r.cfg.Rate > 0 {
-		lag := r.lag.latency()
+		lag := r.lag.Latency()
 		report.Load.Lag = &lag
 	}
 	report.Counts = r.totals.counts()
 	return nil
-}
-
-func sleep(ctx context.Context, d time.Duration) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-		return false
-	case <-t.C:
-		return true
-	}
 }
 
 // keepGoing starts the closed loop, which the answers keep going, and starts a
@@ -83,7 +74,7 @@ func (r *run) keepGoing(ctx context.Context) {
 	for _, c := range r.clients[:r.cfg.Parallel] {
 		c.announce(r.now(), true)
 	}
-	for sleep(ctx, time.Second) {
+	for gear.Pause(ctx, time.Second) {
 		for _, c := range r.clients {
 			if now := r.now(); c.ledger.stalled(now - int64(stallAfter)) {
 				c.announce(now, true)
@@ -112,15 +103,15 @@ func (r *run) goOn(c *client) {
 func (r *run) pace(ctx context.Context) {
 	every := float64(r.cfg.Offers) / r.cfg.Rate * float64(time.Second)
 	order := rand.New(rand.NewPCG(r.cfg.Seed, 2)).Perm(len(r.clients))
-	alarm := newAlarm()
+	alarm := gear.NewAlarm()
 	start := r.now()
 	for n := 0; ctx.Err() == nil; n++ {
 		due := start + int64(float64(n)*every)
 		for wait := due - r.now(); wait > 0 && ctx.Err() == nil; wait = due - r.now() {
-			alarm.sleep(min(time.Duration(wait), 100*time.Millisecond))
+			alarm.Sleep(min(time.Duration(wait), 100*time.Millisecond))
 		}
 		if r.within(due) {
-			r.lag.add(r.now() - due)
+			r.lag.Add(r.now() - due)
 		}
 		r.clients[order[n%len(order)]].announce(due, true)
 	}
@@ -128,13 +119,13 @@ func (r *run) pace(ctx context.Context) {
 
 // refresh announces all members again now and then, a few at a time.
 func (r *run) refresh(ctx context.Context) {
-	for sleep(ctx, refreshEvery/2) {
+	for gear.Pause(ctx, refreshEvery/2) {
 		pause := refreshEvery / 2 / time.Duration(len(r.clients))
 		for _, c := range r.clients {
 			for _, s := range c.swarms {
 				c.join(s, "")
 			}
-			if !sleep(ctx, pause) {
+			if !gear.Pause(ctx, pause) {
 				return
 			}
 		}
@@ -153,10 +144,10 @@ func (r *run) settle(ctx context.Context) bool {
 		if open == 0 && r.totals.replies.Load() >= r.totals.announces.Load() {
 			break
 		}
-		if !sleep(ctx, 20*time.Millisecond) {
+		if !gear.Pause(ctx, 20*time.Millisecond) {
 			return false
 		}
 	}
 	// What comes twice may come a little later.
-	return sleep(ctx, 200*time.Millisecond)
+	return gear.Pause(ctx, 200*time.Millisecond)
 }

@@ -4,7 +4,8 @@ import (
 	"encoding/json"
 	"math/rand/v2"
 	"testing"
-	"time"
+
+	"github.com/peerservers/peerserver/testnet/bench/gear"
 )
 
 func TestNames(t *testing.T) {
@@ -37,44 +38,27 @@ func TestNames(t *testing.T) {
 				t.Fatal("a changed offer id is taken for the same")
 			}
 		}
-		pl := payload{'o', from, from, seq}
-		text := n.append(nil, pl)
+		pl := gear.Payload{Kind: gear.Offer, By: from, Of: from, Seq: seq}
+		text := n.Append(nil, pl)
 		if !json.Valid(text) || len(text) < 900 || len(text) > 1100 {
 			t.Fatalf("payload %q", text)
 		}
-		for _, other := range []payload{{'a', from, from, seq}, {'o', from + 1, from, seq}, {'o', from, from + 1, seq}, {'o', from, from, seq + 1}} {
-			if n.is(text, other, &room) {
+		for _, other := range []gear.Payload{
+			{Kind: gear.Answer, By: from, Of: from, Seq: seq},
+			{Kind: gear.Offer, By: from + 1, Of: from, Seq: seq},
+			{Kind: gear.Offer, By: from, Of: from + 1, Seq: seq},
+			{Kind: gear.Offer, By: from, Of: from, Seq: seq + 1},
+		} {
+			if n.Is(text, other, &room) {
 				t.Fatalf("the payload of %v is taken for that of %v", pl, other)
 			}
 		}
+		if got, ok := gear.ParsePayload(text); !ok || got != pl {
+			t.Fatalf("the payload of %v says that it is %v, %v", pl, got, ok)
+		}
 		text[rand.IntN(len(text))] ^= 1
-		if n.is(text, pl, &room) {
+		if n.Is(text, pl, &room) {
 			t.Fatal("a changed payload is taken for the same")
-		}
-	}
-}
-
-func TestHistogram(t *testing.T) {
-	var h histogram
-	for i := range int64(100_000) {
-		h.add(i * int64(time.Microsecond))
-	}
-	l := h.latency()
-	for _, c := range []struct{ got, want float64 }{{l.P50, 50}, {l.P90, 90}, {l.P99, 99}, {l.P999, 99.9}, {l.Max, 99.999}} {
-		if c.got < 0.992*c.want || c.got > 1.008*c.want {
-			t.Errorf("%+v: got %v, want %v", l, c.got, c.want)
-		}
-	}
-	if l.Count != 100_000 {
-		t.Errorf("count %d", l.Count)
-	}
-	for ns := int64(1); ns < 1<<40; ns += ns/3 + 1 {
-		i := bucketOf(ns)
-		if i < 0 || i >= buckets {
-			t.Fatalf("%d is in bucket %d of %d", ns, i, buckets)
-		}
-		if v := valueOf(i); ns < 1<<maxBits && (v > ns+ns/100+1 || v < ns-ns/100-1) {
-			t.Fatalf("%d is in bucket %d, of %d", ns, i, v)
 		}
 	}
 }

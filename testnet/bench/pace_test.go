@@ -33,7 +33,7 @@ func TestPace(t *testing.T) {
 	}
 	r := &run{cfg: cfg, names: newNames(1, cfg.Payload), layout: l, swarms: make([]swarm, l.swarms), epoch: time.Now()}
 	r.to.Store(math.MaxInt64)
-	r.clients = []*client{r.newClient(0, &stuckConn{})}
+	r.clients = []*client{r.newClient(0, &stuckConn{}, nil)}
 	ctx, cancel := context.WithTimeout(t.Context(), 400*time.Millisecond)
 	defer cancel()
 	var pacing sync.WaitGroup
@@ -48,7 +48,7 @@ func TestPace(t *testing.T) {
 			t.Fatalf("offer %d was due %v after it should have been", i, time.Duration(late))
 		}
 	}
-	if lag := r.lag.latency(); lag.Max < 150 {
+	if lag := r.lag.Latency(); lag.Max < 150 {
 		t.Errorf("announces were late by %+v", lag)
 	}
 }

@@ -5,12 +5,14 @@ import (
 	"io"
 	"strings"
 	"text/tabwriter"
+
+	"github.com/peerservers/peerserver/testnet/bench/gear"
 )
 
 // Report is what a run found. Load or Idle is nil when that was not measured.
 type Report struct {
-	Machine Machine  `json:"machine"`
-	URLs    []string `json:"urls"`
+	Machine gear.Machine `json:"machine"`
+	URLs    []string     `json:"urls"`
 
 	Layout   Layout  `json:"layout,omitempty"`
 	Clients  int     `json:"clients,omitempty"`
@@ -30,7 +32,7 @@ type Report struct {
 
 func newReport(cfg *Config) *Report {
 	return &Report{
-		Machine: thisMachine(), URLs: cfg.URLs, Layout: cfg.Layout, Clients: cfg.Clients, Parallel: cfg.Parallel,
+		Machine: gear.ThisMachine(), URLs: cfg.URLs, Layout: cfg.Layout, Clients: cfg.Clients, Parallel: cfg.Parallel,
 		Swarm: cfg.Swarm, PerOffer: cfg.Offers, Payload: cfg.Payload, Rate: cfg.Rate,
 	}
 }
@@ -45,51 +47,20 @@ type Load struct {
 
 	// CPUPer1000 are the CPU seconds of all servers per 1,000 relayed offers;
 	// 0 when not all could be read.
-	CPUPer1000 float64  `json:"cpu_seconds_per_1000,omitempty"`
-	Servers    []Server `json:"servers,omitempty"`
-	Generator  Server   `json:"generator"`
+	CPUPer1000 float64       `json:"cpu_seconds_per_1000,omitempty"`
+	Servers    []gear.Server `json:"servers,omitempty"`
+	Generator  gear.Server   `json:"generator"`
 
-	Offer  Latency  `json:"offer_ms"`
-	Answer Latency  `json:"answer_ms"`
-	Round  Latency  `json:"round_ms"`
-	Lag    *Latency `json:"lag_ms,omitempty"` // of an open loop: how late announces were sent
+	Offer  gear.Latency  `json:"offer_ms"`
+	Answer gear.Latency  `json:"answer_ms"`
+	Round  gear.Latency  `json:"round_ms"`
+	Lag    *gear.Latency `json:"lag_ms,omitempty"` // of an open loop: how late announces were sent
 }
 
-// Server is what a process used.
-type Server struct {
-	PID   int     `json:"pid"`
-	CPU   float64 `json:"cpu_seconds"`
-	RSS   int64   `json:"rss_bytes"`
-	Error string  `json:"error,omitempty"`
-}
-
-// used is what processes used between two readings, the last of which is this
-// one, and the sum of the others.
-func used(before, after []usage) (servers []Server, generator Server, cpu float64) {
-	known := len(after) > 1
-	for i := range after {
-		s := Server{PID: after[i].pid, CPU: (after[i].cpu - before[i].cpu).Seconds(), RSS: after[i].rss}
-		if err := after[i].err; err != nil {
-			s = Server{PID: after[i].pid, Error: err.Error()}
-		}
-		if i == len(after)-1 {
-			generator = s
-			break
-		}
-		known = known && after[i].err == nil && before[i].err == nil
-		servers = append(servers, s)
-		cpu += s.CPU
-	}
-	if !known {
-		cpu = 0
-	}
-	return servers, generator, cpu
-}
-
-func newLoad(before, after []usage, seconds float64, relayed uint64) *Load {
+func newLoad(before, after []gear.Usage, seconds float64, relayed uint64) *Load {
 	l := &Load{Seconds: seconds, Relayed: relayed, PerSec: float64(relayed) / seconds}
 	var cpu float64
-	l.Servers, l.Generator, cpu = used(before, after)
+	l.Servers, l.Generator, cpu = gear.Used(before, after)
 	if relayed > 0 {
 		l.CPUPer1000 = cpu * 1000 / float64(relayed)
 	}
@@ -136,7 +107,7 @@ func (r *Report) writeLoad(row func(string, string, ...any)) {
 	row("this generator", "%.2f s CPU, %s RSS", l.Generator.CPU, megabytes(l.Generator.RSS))
 	for _, d := range []struct {
 		name string
-		of   *Latency
+		of   *gear.Latency
 	}{{"offer", &l.Offer}, {"answer", &l.Answer}, {"both", &l.Round}, {"sent late by", l.Lag}} {
 		if d.of != nil {
 			row(d.name, "p50 %.2f  p90 %.2f  p99 %.2f  p99.9 %.2f  max %.1f ms", d.of.P50, d.of.P90, d.of.P99, d.of.P999, d.of.Max)

@@ -7,6 +7,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/peerservers/peerserver/testnet/bench/gear"
 )
 
 // run is one run under way.
@@ -21,8 +23,8 @@ type run struct {
 	epoch   time.Time
 
 	totals                  totals
-	offers, answers, rounds histogram
-	lag                     histogram // of the open loop's announces
+	offers, answers, rounds gear.Histogram
+	lag                     gear.Histogram // of the open loop's announces
 	from, to                atomic.Int64
 	closed                  atomic.Bool // the closed loop runs
 	turn                    atomic.Int64
@@ -37,6 +39,9 @@ type swarm struct {
 	hash id
 	json []byte
 }
+
+// replyWithin is how long a server has for the reply to an announce.
+const replyWithin = 20 * time.Second
 
 // dialers is how many connections are opened at a time.
 const dialers = 32
@@ -64,7 +69,7 @@ func Run(ctx context.Context, cfg Config) (*Report, error) {
 	}
 	err = r.load(ctx, report)
 	report.Complaint = r.complained()
-	report.Machine.LoadAfter = loadAverage()
+	report.Machine.LoadAfter = gear.LoadAverage()
 	return report, err
 }
 
@@ -103,7 +108,7 @@ func (r *run) because(err error) error {
 func (r *run) end() {
 	r.ending.Store(true)
 	for _, c := range r.clients {
-		c.nc.Close()
+		c.socket.Close()
 	}
 	r.readers.Wait()
 }
@@ -112,22 +117,22 @@ func (r *run) end() {
 // servers know all of them.
 func (r *run) setUp(ctx context.Context, report *Report) error {
 	fmt.Fprintf(r.cfg.Progress, "connecting %d clients\n", r.cfg.Clients)
-	targets := make([]target, len(r.cfg.URLs))
+	targets := make([]gear.Target, len(r.cfg.URLs))
 	for i, u := range r.cfg.URLs {
 		var err error
-		if targets[i], err = parseTarget(u); err != nil {
+		if targets[i], err = gear.ParseTarget(u); err != nil {
 			return err
 		}
 	}
 	r.clients = make([]*client, 0, r.cfg.Clients)
 	list := make([]*client, r.cfg.Clients)
-	err := parallel(ctx, r.cfg.Clients, func(ctx context.Context, i int) error {
+	err := gear.Parallel(ctx, r.cfg.Clients, dialers, func(ctx context.Context, i int) error {
 		server := r.layout.server(i)
-		nc, err := targets[server].dial(ctx, i)
+		nc, early, err := targets[server].Dial(ctx, i)
 		if err != nil {
 			return fmt.Errorf("connection %d to %s: %w", i, r.cfg.URLs[server], err)
 		}
-		list[i] = r.newClient(i, nc)
+		list[i] = r.newClient(i, nc, early)
 		return nil
 	})
 	for _, c := range list {
@@ -142,33 +147,10 @@ func (r *run) setUp(ctx context.Context, report *Report) error {
 		r.readers.Go(c.read)
 	}
 	fmt.Fprintf(r.cfg.Progress, "joining %d swarms of %d\n", r.layout.swarms, r.layout.sizeOf(0))
-	if err := parallel(ctx, len(r.clients), func(ctx context.Context, i int) error { return r.clients[i].joinAll(ctx) }); err != nil {
+	if err := gear.Parallel(ctx, len(r.clients), dialers, func(ctx context.Context, i int) error { return r.clients[i].joinAll(ctx) }); err != nil {
 		return err
 	}
 	return r.awaitWhole(ctx)
-}
-
-// parallel calls f for 0 to n-1, some at a time, until one fails.
-func parallel(ctx context.Context, n int, f func(context.Context, int) error) error {
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	var workers sync.WaitGroup
-	var next atomic.Int64
-	for range min(dialers, n) {
-		workers.Go(func() {
-			for ctx.Err() == nil {
-				i := int(next.Add(1)) - 1
-				if i >= n {
-					return
-				}
-				if err := f(ctx, i); err != nil {
-					cancel(err)
-				}
-			}
-		})
-	}
-	workers.Wait()
-	return context.Cause(ctx)
 }
 
 // joinAll joins a client to its swarms and waits for the replies.
@@ -182,7 +164,7 @@ func (c *client) joinAll(ctx context.Context) error {
 
 // await waits until so many replies have come.
 func (c *client) await(ctx context.Context, replies int64) error {
-	t := time.NewTimer(dialWithin)
+	t := time.NewTimer(replyWithin)
 	defer t.Stop()
 	for c.replies.Load() < replies {
 		select {
@@ -190,7 +172,7 @@ func (c *client) await(ctx context.Context, replies int64) error {
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		case <-t.C:
-			return fmt.Errorf("%d of %d announces got no reply within %v", replies-c.replies.Load(), len(c.swarms), dialWithin)
+			return fmt.Errorf("%d of %d announces got no reply within %v", replies-c.replies.Load(), len(c.swarms), replyWithin)
 		}
 	}
 	return nil

@@ -8,6 +8,8 @@ import (
 	"io"
 	"net"
 	"sync"
+
+	"github.com/peerservers/peerserver/testnet/bench/gear"
 )
 
 // Worker is one process of [Idle]. It reads an order, then a line for each step
@@ -53,14 +55,14 @@ func (i *idlers) open(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	targets := make([]target, len(i.URLs))
+	targets := make([]gear.Target, len(i.URLs))
 	for n, u := range i.URLs {
-		if targets[n], err = parseTarget(u); err != nil {
+		if targets[n], err = gear.ParseTarget(u); err != nil {
 			return err
 		}
 	}
-	return parallel(ctx, len(i.conns), func(ctx context.Context, n int) error {
-		c, err := targets[l.server(i.From+n)].dial(ctx, i.From+n)
+	return gear.Parallel(ctx, len(i.conns), dialers, func(ctx context.Context, n int) error {
+		c, _, err := targets[l.server(i.From+n)].Dial(ctx, i.From+n)
 		if err != nil {
 			return fmt.Errorf("connection %d: %w", i.From+n, err)
 		}
@@ -73,50 +75,49 @@ func (i *idlers) open(ctx context.Context) error {
 // it: it must answer pings.
 func (i *idlers) announce(ctx context.Context) error {
 	swarms := max(1, i.Clients/i.Swarm)
-	return parallel(ctx, len(i.conns), func(_ context.Context, n int) error {
+	return gear.Parallel(ctx, len(i.conns), dialers, func(_ context.Context, n int) error {
 		hash, peer := i.names.infoHash((i.From+n)%swarms), i.names.peerID(i.From+n)
-		b := appendAnnounce(make([]byte, room, 512), appendID(nil, &hash), appendID(nil, &peer), "started", 0)
-		if _, err := i.conns[n].Write(finish(append(b, "]}"...), opText, uint32(mix(uint64(n))))); err != nil {
+		b := appendAnnounce(make([]byte, gear.Room, 512), appendID(nil, &hash), appendID(nil, &peer), "started", 0)
+		if _, err := i.conns[n].Write(gear.Finish(append(b, "]}"...), gear.OpText, uint32(gear.Mix(uint64(n))))); err != nil {
 			return err
 		}
-		f := &frames{c: i.conns[n], buf: make([]byte, 512)}
+		f := gear.NewFrames(i.conns[n], 512, nil)
 		for {
-			opcode, payload, ok, err := f.next()
+			opcode, payload, ok, err := f.Next()
 			if err != nil {
 				return err
 			}
 			if !ok {
-				if err := f.fill(); err != nil {
+				if err := f.Fill(); err != nil {
 					return fmt.Errorf("connection %d got no reply: %w", i.From+n, err)
 				}
 				continue
 			}
 			var m message
-			if opcode == opText && (!m.scan(payload) || m.interval == nil) {
+			if opcode == gear.OpText && (!m.scan(payload) || m.interval == nil) {
 				return fmt.Errorf("connection %d got an answer that is no reply: %.100q", i.From+n, payload)
 			}
-			if opcode == opText {
+			if opcode == gear.OpText {
 				break
 			}
 		}
-		i.readers.Go(func() { i.hold(f) })
+		i.readers.Go(func() { hold(i.conns[n], f) })
 		return nil
 	})
 }
 
 // hold answers the pings of a connection until it ends.
-func (i *idlers) hold(f *frames) {
-	c := f.c.(net.Conn)
+func hold(c net.Conn, f *gear.Frames) {
 	for {
-		opcode, payload, ok, err := f.next()
+		opcode, payload, ok, err := f.Next()
 		if err == nil && !ok {
-			err = f.fill()
+			err = f.Fill()
 		}
 		if err != nil {
 			return
 		}
-		if ok && opcode == opPing {
-			if _, err := c.Write(finish(append(make([]byte, room), payload...), opPong, 1)); err != nil {
+		if ok && opcode == gear.OpPing {
+			if _, err := c.Write(gear.Finish(append(make([]byte, gear.Room), payload...), gear.OpPong, 1)); err != nil {
 				return
 			}
 		}

@@ -5,16 +5,16 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
 	"flag"
 	"fmt"
 	"os"
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/peerservers/peerserver/testnet/bench/gear"
 )
 
 const (
@@ -58,16 +58,7 @@ func run(head, from, out string, rounds int, lasts time.Duration) error {
 	if out == "" {
 		return nil
 	}
-	doc, err := os.ReadFile(out)
-	if err != nil {
-		return err
-	}
-	before, rest, ok := bytes.Cut(doc, []byte(startMark))
-	_, after, ok2 := bytes.Cut(rest, []byte(endMark))
-	if !ok || !ok2 {
-		return errors.New(out + " lacks the marks between which the tables go")
-	}
-	return os.WriteFile(out, slices.Concat(before, []byte(startMark), []byte(b.String()), []byte(endMark), after), 0o644) //nolint:gosec // a document
+	return gear.WriteBetween(out, startMark, endMark, b.String())
 }
 
 // openings is the table of what browsers took.

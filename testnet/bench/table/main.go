@@ -5,7 +5,6 @@ package main
 
 import (
 	"bufio"
-	"bytes"
 	"encoding/json"
 	"errors"
 	"flag"
@@ -16,6 +15,7 @@ import (
 	"strings"
 
 	"github.com/peerservers/peerserver/testnet/bench"
+	"github.com/peerservers/peerserver/testnet/bench/gear"
 )
 
 const (
@@ -43,16 +43,7 @@ func run(in io.Reader, stdout io.Writer, date, commit, out string) error {
 	if _, err := io.WriteString(stdout, text); err != nil || out == "" {
 		return err
 	}
-	doc, err := os.ReadFile(out)
-	if err != nil {
-		return err
-	}
-	before, rest, ok := bytes.Cut(doc, []byte(startMark))
-	_, after, ok2 := bytes.Cut(rest, []byte(endMark))
-	if !ok || !ok2 {
-		return errors.New(out + " lacks the marks between which the tables go")
-	}
-	return os.WriteFile(out, slices.Concat(before, []byte(startMark), []byte(text), []byte(endMark), after), 0o644) //nolint:gosec // a document
+	return gear.WriteBetween(out, startMark, endMark, text)
 }
 
 // results are the reports of each row, one for each round.
@@ -132,17 +123,17 @@ func (r results) tables(date, commit string) string {
 		if len(r[row.key]) == 0 {
 			continue
 		}
-		latency := func(of func(*bench.Load) bench.Latency) string {
-			q := func(of2 func(bench.Latency) float64) float64 {
+		latency := func(of func(*bench.Load) gear.Latency) string {
+			q := func(of2 func(gear.Latency) float64) float64 {
 				return r.median(row.key, func(x *bench.Report) float64 { return of2(of(x.Load)) })
 			}
-			return fmt.Sprintf("%.2f / %.2f / %.1f ms", q(func(l bench.Latency) float64 { return l.P50 }),
-				q(func(l bench.Latency) float64 { return l.P99 }), q(func(l bench.Latency) float64 { return l.P999 }))
+			return fmt.Sprintf("%.2f / %.2f / %.1f ms", q(func(l gear.Latency) float64 { return l.P50 }),
+				q(func(l gear.Latency) float64 { return l.P99 }), q(func(l gear.Latency) float64 { return l.P999 }))
 		}
 		fmt.Fprintf(&b, "| %s | %s | %.4f | %s | %s | %s | %s | %s |\n", row.name,
 			thousands(r.median(row.key, func(x *bench.Report) float64 { return x.Load.PerSec })),
 			r.median(row.key, cpu), atMost(row.cpuBudget(r), "%.3f"),
-			latency(func(l *bench.Load) bench.Latency { return l.Offer }), latency(func(l *bench.Load) bench.Latency { return l.Answer }),
+			latency(func(l *bench.Load) gear.Latency { return l.Offer }), latency(func(l *bench.Load) gear.Latency { return l.Answer }),
 			atMost(row.latencyBudget, "%.1f ms"), r.wrong(row.key))
 	}
 	r.idle(&b)
@@ -173,7 +164,7 @@ func (r results) wrong(row string) string {
 }
 
 func (r results) machine(b *strings.Builder, date, commit string) {
-	var m bench.Machine
+	var m gear.Machine
 	rounds := 0
 	var loads []float64
 	for _, row := range loadRows {

@@ -1,4 +1,4 @@
-package bench
+package gear
 
 import (
 	"runtime"
@@ -6,18 +6,21 @@ import (
 	"time"
 )
 
-// alarm sleeps more exactly than Go's timers, which are a millisecond late when
+// Alarm sleeps more exactly than Go's timers, which are a millisecond late when
 // nothing else runs: as much as what is measured.
-type alarm struct{}
+type Alarm struct{}
 
-func newAlarm() alarm {
+// NewAlarm makes one for the goroutine that calls it, whose thread is then its
+// own.
+func NewAlarm() Alarm {
 	runtime.LockOSThread()   // and never unlocked: the thread ends with its goroutine
 	const setTimerSlack = 29 // PR_SET_TIMERSLACK; the kernel's own is 50 us
 	_, _, _ = syscall.RawSyscall(syscall.SYS_PRCTL, setTimerSlack, 1, 0)
-	return alarm{}
+	return Alarm{}
 }
 
-func (alarm) sleep(d time.Duration) {
+// Sleep sleeps.
+func (Alarm) Sleep(d time.Duration) {
 	t := syscall.NsecToTimespec(int64(d))
 	_ = syscall.Nanosleep(&t, nil)
 }

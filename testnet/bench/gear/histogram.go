@@ -1,4 +1,4 @@
-package bench
+package gear
 
 import (
 	"math/bits"
@@ -6,15 +6,15 @@ import (
 	"time"
 )
 
-// A histogram counts durations in buckets whose width is at most 1/128 of their
-// value, like HdrHistogram's: an error under 1 %, in fixed room.
 const (
 	subBits = 7
 	maxBits = 38 // 4.5 minutes; longer ones count as that
 	buckets = (maxBits - subBits + 1) << subBits
 )
 
-type histogram struct {
+// A Histogram counts durations in buckets whose width is at most 1/128 of their
+// value, like HdrHistogram's: an error under 1 %, in fixed room.
+type Histogram struct {
 	counts [buckets]atomic.Uint64
 	max    atomic.Int64
 }
@@ -32,7 +32,8 @@ func valueOf(i int) int64 {
 	return low + (int64(1)<<shift)/2
 }
 
-func (h *histogram) add(ns int64) {
+// Add counts one of ns nanoseconds.
+func (h *Histogram) Add(ns int64) {
 	h.counts[bucketOf(ns)].Add(1)
 	for m := h.max.Load(); ns > m && !h.max.CompareAndSwap(m, ns); m = h.max.Load() {
 	}
@@ -50,7 +51,8 @@ type Latency struct {
 
 func milliseconds(ns int64) float64 { return float64(ns) / float64(time.Millisecond) }
 
-func (h *histogram) latency() Latency {
+// Latency is what was counted so far.
+func (h *Histogram) Latency() Latency {
 	var l Latency
 	for i := range h.counts {
 		l.Count += h.counts[i].Load()
@@ -60,7 +62,7 @@ func (h *histogram) latency() Latency {
 	return l
 }
 
-func (h *histogram) quantile(count uint64, q float64) float64 {
+func (h *Histogram) quantile(count uint64, q float64) float64 {
 	want, below := uint64(q*float64(count)), uint64(0)
 	for i := range h.counts {
 		if below += h.counts[i].Load(); below > want {
