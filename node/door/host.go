@@ -2,8 +2,8 @@ package door
 
 import (
 	"context"
+	"crypto/sha256"
 	"log/slog"
-	"net/http"
 	"net/netip"
 	"runtime"
 	"slices"
@@ -37,6 +37,8 @@ type Config struct {
 	TrustedProxies []netip.Prefix
 	// Origins are the values of the Origin header that may connect; none: all.
 	Origins []string
+	// Tokens are what a client has to give one of; none: nothing.
+	Tokens []string
 	// OfferQueue and Queue are how many bytes wait for a client that does not
 	// read: above the first it loses offers, above the second it is closed.
 	// Zero means 128 KiB and 512 KiB.
@@ -52,6 +54,7 @@ type Host struct {
 	cfg      Config
 	log      *slog.Logger
 	flushers []*flusher
+	tokens   [][sha256.Size]byte // hashes
 
 	addresses addresses
 	workers   workers
@@ -69,7 +72,7 @@ type Host struct {
 	scratch  []*Conn
 }
 
-type totals struct{ lostOffers, slowClosed, refusedConns, refusedMessages, opened atomic.Uint64 }
+type totals struct{ lostOffers, slowClosed, refusedConns, refusedMessages, denied, opened atomic.Uint64 }
 
 // Stats are totals over all doors.
 type Stats struct {
@@ -79,6 +82,7 @@ type Stats struct {
 	SlowClosed      uint64 `json:"slow_closed"`      // clients too slow even for that
 	RefusedConns    uint64 `json:"refused_conns"`    // over an address's quota
 	RefusedMessages uint64 `json:"refused_messages"` // too large or too many
+	Denied          uint64 `json:"denied"`           // without a token or from an origin that is not listed
 }
 
 // NewHost makes a Host. Serve must run before clients come.
@@ -97,6 +101,9 @@ func NewHost(cfg Config) *Host {
 		cfg.WriteTimeout = 30 * time.Second
 	}
 	h := &Host{cfg: cfg, log: cfg.Log}
+	for _, token := range cfg.Tokens {
+		h.tokens = append(h.tokens, sha256.Sum256([]byte(token)))
+	}
 	h.silent = make(map[*hotConn]time.Time)
 	h.addresses = addresses{quota: cfg.Quota, m: make(map[netip.Addr]*address)}
 	for range min(2, max(1, runtime.GOMAXPROCS(0)/2)) {
@@ -114,6 +121,7 @@ func (h *Host) Stats() Stats {
 	return Stats{
 		Clients: n, Opened: t.opened.Load(), LostOffers: t.lostOffers.Load(), SlowClosed: t.slowClosed.Load(),
 		RefusedConns: t.refusedConns.Load(), RefusedMessages: t.refusedMessages.Load(),
+		Denied: t.denied.Load(),
 	}
 }
 
@@ -261,11 +269,4 @@ func (h *Host) Draining() bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return h.draining
-}
-
-// allowOrigin says whether a page of the request's origin may connect.
-// Programs send no Origin.
-func (h *Host) allowOrigin(q *http.Request) bool {
-	origin := q.Header.Get("Origin")
-	return len(h.cfg.Origins) == 0 || origin == "" || slices.Contains(h.cfg.Origins, origin)
 }

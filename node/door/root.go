@@ -22,10 +22,19 @@ type Rooted interface {
 
 // Root serves WebSockets at "/": each client is given to the first of the doors
 // that recognises it, or to the last one, which is to answer whatever comes.
+// Without doors all clients are told that this is not for them.
 func (h *Host) Root(doors []Rooted) http.HandlerFunc {
-	return func(w http.ResponseWriter, q *http.Request) {
-		h.Upgrade(w, q, Socket{}, func(c *Conn) Session { return &undecided{c, doors} })
+	var s Socket
+	open := func(c *Conn) Session { return &undecided{c, doors} }
+	if len(doors) == 0 {
+		open = func(c *Conn) Session {
+			c.Close(protocol.CloseDenied, "no door of this node is at /; use the path of the one that is meant")
+			return deaf{}
+		}
+	} else if d, ok := doors[len(doors)-1].(Denier); ok {
+		s.Deny = d.Deny
 	}
+	return func(w http.ResponseWriter, q *http.Request) { h.Upgrade(w, q, s, open) }
 }
 
 // undecided is the session of a client that has said nothing yet.

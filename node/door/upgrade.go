@@ -33,11 +33,19 @@ var (
 type Socket struct {
 	Binary      bool   // the node sends binary frames
 	Subprotocol string // that the client asked for; a browser hangs up when it is not named
+
+	// Token is one that the client has given in a way of its own library; "" is
+	// none. Those of path and query are seen without it.
+	Token string
+	// Deny, if not nil, tells a client that it may not come, in the words of its
+	// library; it is closed with protocol.CloseDenied then. See Denier.
+	Deny func(c *Conn, reason string)
 }
 
 // Upgrade makes a WebSocket of a request, or answers it with an error. open
 // makes the session; the Conn is ready to write to, and the session gets its
-// first message after open has returned.
+// first message after open has returned. Who may not come is upgraded as well, told why
+// and closed.
 func (h *Host) Upgrade(w http.ResponseWriter, q *http.Request, s Socket, open func(*Conn) Session) {
 	if !h.enter() {
 		http.Error(w, "this node is about to stop; use another", http.StatusServiceUnavailable)
@@ -49,10 +57,7 @@ func (h *Host) Upgrade(w http.ResponseWriter, q *http.Request, s Socket, open fu
 			h.readers.Done()
 		}
 	}()
-	if !h.allowOrigin(q) {
-		http.Error(w, "this origin is not allowed here", http.StatusForbidden)
-		return
-	}
+	reason := h.Denied(q, s.Token)
 	c := &Conn{host: h, opcode: opText}
 	if s.Binary {
 		c.opcode = opBinary
@@ -79,7 +84,11 @@ func (h *Host) Upgrade(w http.ResponseWriter, q *http.Request, s Socket, open fu
 		return
 	}
 	c.attach(ws)
-	c.sess = open(c)
+	if reason != "" {
+		c.sess = c.turnAway(s, reason)
+	} else {
+		c.sess = open(c)
+	}
 	if !h.list(c) {
 		c.sess.Closed()
 		c.freeSlot()
