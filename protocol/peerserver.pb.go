@@ -4947,10 +4947,14 @@ func (x *Interest_Tag) GetApp() uint32 {
 }
 
 type Swarm_Member struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Id            []byte                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`    // HMAC-SHA-256(AppID, member id)[:8]
-	Age           uint32                 `protobuf:"varint,2,opt,name=age,proto3" json:"age,omitempty"` // ms since it joined
-	Seeder        bool                   `protobuf:"varint,3,opt,name=seeder,proto3" json:"seeder,omitempty"`
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Id     []byte                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`    // HMAC-SHA-256(AppID, member id)[:8]
+	Age    uint32                 `protobuf:"varint,2,opt,name=age,proto3" json:"age,omitempty"` // ms since it joined
+	Seeder bool                   `protobuf:"varint,3,opt,name=seeder,proto3" json:"seeder,omitempty"`
+	// When it joined, unix ms by the sender's clock. Of nodes that list one
+	// member the one that says the latest gives it what is published, of equal
+	// ones the one of the higher NodeID: all of them compare the same numbers.
+	Joined        int64 `protobuf:"varint,4,opt,name=joined,proto3" json:"joined,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -5004,6 +5008,13 @@ func (x *Swarm_Member) GetSeeder() bool {
 		return x.Seeder
 	}
 	return false
+}
+
+func (x *Swarm_Member) GetJoined() int64 {
+	if x != nil {
+		return x.Joined
+	}
+	return 0
 }
 
 type Offers_Offer struct {
@@ -5228,7 +5239,7 @@ const file_protocol_peerserver_proto_rawDesc = "" +
 	"\x04tags\x18\x01 \x03(\v2\x1b.peerserver.v1.Interest.TagR\x04tags\x1a)\n" +
 	"\x03Tag\x12\x10\n" +
 	"\x03tag\x18\x01 \x01(\fR\x03tag\x12\x10\n" +
-	"\x03app\x18\x02 \x01(\rR\x03app\"\xb7\x02\n" +
+	"\x03app\x18\x02 \x01(\rR\x03app\"\xcf\x02\n" +
 	"\x05Swarm\x12\x10\n" +
 	"\x03app\x18\x01 \x01(\rR\x03app\x12\x12\n" +
 	"\x04mine\x18\x02 \x01(\rR\x04mine\x12\x18\n" +
@@ -5237,11 +5248,12 @@ const file_protocol_peerserver_proto_rawDesc = "" +
 	"\vsubscribers\x18\x05 \x01(\rR\vsubscribers\x12%\n" +
 	"\x0ewants_presence\x18\x06 \x01(\bR\rwantsPresence\x12\x16\n" +
 	"\x06listed\x18\a \x01(\bR\x06listed\x12/\n" +
-	"\x04list\x18\b \x03(\v2\x1b.peerserver.v1.Swarm.MemberR\x04list\x1aB\n" +
+	"\x04list\x18\b \x03(\v2\x1b.peerserver.v1.Swarm.MemberR\x04list\x1aZ\n" +
 	"\x06Member\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\fR\x02id\x12\x10\n" +
 	"\x03age\x18\x02 \x01(\rR\x03age\x12\x16\n" +
-	"\x06seeder\x18\x03 \x01(\bR\x06seeder\"\xe2\x01\n" +
+	"\x06seeder\x18\x03 \x01(\bR\x06seeder\x12\x16\n" +
+	"\x06joined\x18\x04 \x01(\x03R\x06joined\"\xe2\x01\n" +
 	"\x06Offers\x12\x10\n" +
 	"\x03app\x18\x01 \x01(\rR\x03app\x12\x12\n" +
 	"\x04from\x18\x02 \x01(\fR\x04from\x12\x10\n" +

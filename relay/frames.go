@@ -29,6 +29,12 @@ func (r *Relay) handle(l *link, w *wire, f *protocol.Frame) error {
 		r.onPublish(l, b.Publish)
 	case *protocol.Frame_Presence:
 		r.onPresence(l, f.Seq, b.Presence)
+	case *protocol.Frame_Find:
+		r.onFind(l, b.Find)
+	case *protocol.Frame_Claim:
+		r.onClaim(l, f.Seq, b.Claim)
+	case *protocol.Frame_Holds:
+		r.onHolds(l, b.Holds)
 	case *protocol.Frame_Fail:
 		r.onFail(l, b.Fail)
 	case *protocol.Frame_Nodes:
@@ -71,6 +77,7 @@ func (s *swarm) onInterest(l *link, number uint32) bool {
 	if first {
 		s.meetUnnamed(rem, now)
 	}
+	s.tellNames(rem, now)
 	return true
 }
 
@@ -95,6 +102,9 @@ func (r *Relay) onSwarm(l *link, f *protocol.Swarm) {
 		l.notServed(f.Mine)
 	case rem != nil:
 		s.unbind(rem, KindLeft)
+	}
+	if delete(s.silent, l); len(s.claiming) > 0 {
+		s.holdReady(r.now())
 	}
 	s.mu.Unlock()
 	r.answered(l, f.App)
@@ -220,7 +230,7 @@ func (r *Relay) giveUp(l *link, e outgoing, code protocol.Code, only [][]byte) {
 	case *protocol.Frame_Signal:
 		m := e.owner
 		m.s.mu.Lock()
-		if m.at >= 0 {
+		if m.at >= 0 && !m.s.again(&e, b.Signal, code) {
 			m.sink.Deliver(&Event{Kind: KindFailed, From: string(b.Signal.To), Ref: b.Signal.Ref, Code: code})
 		}
 		m.s.mu.Unlock()

@@ -73,6 +73,8 @@ const (
 type outgoing struct {
 	kind   frameKind
 	again  bool    // an offer placed for the second time
+	waits  bool    // a signal that waits for its member if it is not there
+	tries  uint8   // how often that one was sent before
 	owner  *Member // who hears of a failure
 	rem    *remote
 	seq    uint64

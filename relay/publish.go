@@ -77,9 +77,10 @@ func (s *swarm) publish(from string, self *Member, payload []byte) protocol.Code
 	sc := scratches.Get().(*scratch)
 	defer sc.free()
 	if s.subs > 0 {
+		e := Event{Kind: KindPublish, From: from, Ref: s.r.self[:], Payload: payload, Count: s.count()}
 		for _, t := range s.members {
-			if t != self && t.flags.has(subscriber) {
-				s.deliver(sc, t, Event{Kind: KindPublish, From: from, Payload: payload})
+			if t != self && t.flags.has(subscriber) && !s.isElsewhere(t) {
+				s.deliver(sc, t, e)
 			}
 		}
 	}
@@ -153,11 +154,37 @@ func (r *Relay) onPublish(l *link, f *protocol.Publish) {
 	now := r.now()
 	sc := scratches.Get().(*scratch)
 	defer sc.free()
+	e := Event{Kind: KindPublish, Foreign: true, From: string(f.From), Ref: l.node[:], Payload: f.Payload, Count: s.count()}
 	for _, t := range s.members {
-		if t.flags.has(subscriber) && now-t.joined >= fromMillis(f.Age) && t.id != string(f.From) {
-			s.deliver(sc, t, Event{Kind: KindPublish, Foreign: true, From: string(f.From), Payload: f.Payload})
+		if t.flags.has(subscriber) && now-t.joined >= fromMillis(f.Age) && t.id != e.From && !s.isElsewhere(t) {
+			s.deliver(sc, t, e)
 		}
 	}
+}
+
+// count is how many there are to be given a publish, if anybody wants to know.
+func (s *swarm) count() int {
+	if s.counted == 0 {
+		return 0
+	}
+	c := s.counts()
+	return c.Complete + c.Incomplete
+}
+
+// isElsewhere says whether the client of a member is a member on another node
+// too, and is given there what it would be given twice. Both nodes say the same:
+// they compare what both were told.
+func (s *swarm) isElsewhere(m *Member) bool {
+	if len(s.elsewhere) == 0 {
+		return false
+	}
+	here := s.r.clock(m.joined)
+	for _, p := range s.elsewhere[m.hash] {
+		if p.said > here || (p.said == here && s.r.self.Less(p.rem.l.node)) {
+			return true
+		}
+	}
+	return false
 }
 
 // codeOf is the code of an error for a member.

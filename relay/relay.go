@@ -72,6 +72,7 @@ type Relay struct {
 	scrapes    map[*scrape]struct{}
 	turns      map[*swarm]struct{} // with offers that wait for their turn
 	orphaned   map[*swarm]struct{} // with orphans
+	named      map[*swarm]struct{} // with claims that do not stand yet, or messages that wait
 	closing    bool
 }
 
@@ -125,6 +126,7 @@ func New(cfg Config) (*Relay, error) {
 		scrapes:  make(map[*scrape]struct{}),
 		turns:    make(map[*swarm]struct{}),
 		orphaned: make(map[*swarm]struct{}),
+		named:    make(map[*swarm]struct{}),
 		numbers:  make(map[uint32]*swarm),
 		dirty:    make(map[*swarm]struct{}),
 	}
@@ -144,6 +146,9 @@ func (r *Relay) Proven() []string {
 // ID is the node's.
 func (r *Relay) ID() protocol.NodeID { return r.self }
 
+// clock is an instant as unix ms.
+func (r *Relay) clock(i instant) int64 { return r.start.UnixMilli() + int64(i)/int64(time.Millisecond) }
+
 func (r *Relay) now() instant { return instant(time.Since(r.start)) }
 
 func (r *Relay) random(app protocol.AppID) *mrand.Rand {
@@ -155,6 +160,9 @@ func (r *Relay) random(app protocol.AppID) *mrand.Rand {
 	return mrand.New(mrand.NewPCG(binary.BigEndian.Uint64(b[:]), binary.BigEndian.Uint64(b[8:])))
 }
 
+// tick is how often Serve looks after deadlines.
+const tick = 100 * time.Millisecond
+
 // Serve runs the relay until ctx ends, then closes its links and waits for all
 // it started.
 func (r *Relay) Serve(ctx context.Context) error {
@@ -164,8 +172,8 @@ func (r *Relay) Serve(ctx context.Context) error {
 	if r.cfg.Finder != nil {
 		r.cfg.Finder.Want(protocol.MeshApp, func(rec *protocol.Record) { r.found(protocol.MeshApp, rec) })
 	}
-	tick := time.NewTicker(100 * time.Millisecond)
-	defer tick.Stop()
+	ticker := time.NewTicker(tick)
+	defer ticker.Stop()
 	for n := 0; ; n++ {
 		select {
 		case <-ctx.Done():
@@ -173,12 +181,13 @@ func (r *Relay) Serve(ctx context.Context) error {
 			return nil
 		case f := <-r.starts:
 			r.running.Go(func() { f(ctx) })
-		case <-tick.C:
+		case <-ticker.C:
 			r.flushDirty()
 			r.sweepLinks()
 			r.takeTurns()
 			r.loseOrphans()
 			r.finishScrapes()
+			r.sweepNames()
 			if n%10 == 0 {
 				r.sweepSwarms()
 			}

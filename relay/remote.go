@@ -26,12 +26,16 @@ type remote struct {
 	offers        bucket // it may send
 	evidence      evidence
 	joins         map[*Member]sentJoin
+	named         bool                       // it was told of the ids that are claimed here
+	untold        []*claim                   // those it was not told of yet
+	seeks         expiring[string, struct{}] // ids that it looks for
 }
 
 // home is a member of another node.
 type home struct {
 	rem    *remote
 	joined instant // by its age when it was listed
+	said   int64   // when, as the node says: unix ms
 	seeder bool
 }
 
@@ -129,6 +133,9 @@ func (s *swarm) detach(rem *remote) bool {
 	}
 	rem.l.mu.Unlock()
 	s.relist(rem, nil, nil)
+	if s.claims != nil {
+		s.forgetNames(rem)
+	}
 	return true
 }
 
@@ -234,6 +241,15 @@ func (s *swarm) change(now instant) {
 	}
 }
 
+// changeAtOnce is change of a small swarm by a member that may be on another
+// node too, which has to know before the next publish.
+func (s *swarm) changeAtOnce(m *Member, now instant) {
+	if m.flags.has(wantsCount) && s.small() {
+		s.told = now - ns(protocol.SwarmEvery)
+	}
+	s.change(now)
+}
+
 func (r *Relay) flushDirty() {
 	now := r.now()
 	for _, s := range r.listed(r.dirty) {
@@ -258,7 +274,7 @@ func (s *swarm) tell(rem *remote, now instant) {
 	if s.small() {
 		f.Listed = true
 		for _, m := range s.members[:s.takers] {
-			f.List = append(f.List, &protocol.Swarm_Member{Id: m.hash.Bytes(), Age: millis(now - m.joined), Seeder: m.flags.has(seeder)})
+			f.List = append(f.List, &protocol.Swarm_Member{Id: m.hash.Bytes(), Age: millis(now - m.joined), Seeder: m.flags.has(seeder), Joined: s.r.clock(m.joined)})
 		}
 	}
 	rem.l.send(outgoing{kind: kindControl}, &protocol.Frame{Body: &protocol.Frame_Swarm{Swarm: f}})
@@ -280,7 +296,7 @@ func (s *swarm) hear(rem *remote, f *protocol.Swarm, now instant) {
 			if h, ok := protocol.ParseMemberHash(m.Id); ok {
 				if _, twice := at[h]; !twice {
 					list = append(list, h)
-					at[h] = home{rem: rem, joined: now - fromMillis(m.Age), seeder: m.Seeder}
+					at[h] = home{rem: rem, joined: now - fromMillis(m.Age), said: m.Joined, seeder: m.Seeder}
 				}
 			}
 		}
@@ -289,6 +305,7 @@ func (s *swarm) hear(rem *remote, f *protocol.Swarm, now instant) {
 	fresh := s.relist(rem, list, at)
 	s.settleUnnamed(rem, now)
 	s.sendHeldPublishes(rem, now)
+	s.tellNames(rem, now)
 	if s.small() {
 		sc := scratches.Get().(*scratch)
 		for _, t := range fresh {

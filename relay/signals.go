@@ -23,6 +23,9 @@ func (m *Member) Send(msg Message) protocol.Code {
 		return s.answer(m, msg)
 	}
 	s.r.totals.signals.Add(1)
+	if msg.Wait {
+		return s.sendWaiting(m, msg)
+	}
 	t, rem := s.locate(msg.To)
 	switch {
 	case t != nil:
@@ -163,6 +166,9 @@ func (r *Relay) onSignal(l *link, seq uint64, f *protocol.Signal) {
 		rem.share.answer()
 	}
 	rem.hear(f.From, now)
+	if s.byName() {
+		s.heardOf(f.From, rem, now)
+	}
 	t := s.findBytes(f.To)
 	if t == nil {
 		l.fail(seq, protocol.CodeUnknownPeer, nil)

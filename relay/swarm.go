@@ -29,6 +29,7 @@ type swarm struct {
 	seeders int
 	subs    int // subscribers
 	watch   int // members that want presence
+	counted int // members that want the count of subscribers
 
 	remotes   map[*link]*remote
 	elsewhere map[protocol.MemberHash][]home // members that other nodes list
@@ -36,7 +37,14 @@ type swarm struct {
 	orphans   []orphan                       // nodes that restarted, and still show some
 	publishes []heldPublish
 	waiting   []waiting // offers whose turn has not come
-	published uint64    // how many publishes there ever were
+
+	claims    map[string]*claim         // by id
+	claiming  map[*claim]struct{}       // those of them that do not stand yet
+	silent    map[*link]struct{}        // links that have not said whether they serve the app
+	seeks     map[string]*seek          // members that messages wait for, by id
+	waiters   map[*Member]waits         // whose they are
+	found     expiring[string, *remote] // where members are that were sought
+	published uint64                    // how many publishes there ever were
 
 	routes  expiring[uint64, *link]    // where the answer to an offer from another node goes
 	sent    expiring[uint64, struct{}] // offers given to other nodes, not answered yet
@@ -75,6 +83,7 @@ const (
 	subscriber
 	present
 	wantsPresence
+	wantsCount
 )
 
 func (f flags) has(g flags) bool { return f&g != 0 }
@@ -82,16 +91,10 @@ func (f flags) has(g flags) bool { return f&g != 0 }
 // Join makes a client a member of an app. It is introduced to the others with
 // its first Offer.
 func (r *Relay) Join(app protocol.AppID, j Joining) (*Member, error) {
-	if len(j.ID) == 0 || len(j.ID) > protocol.MaxMemberID || j.Sink == nil {
-		return nil, protocol.Errorf(protocol.CodeMalformed, "member id of %d bytes is not of 1 to %d", len(j.ID), protocol.MaxMemberID)
+	m, err := r.newMember(app, j)
+	if err != nil {
+		return nil, err
 	}
-	if len(j.Blob) > protocol.MaxBlob {
-		return nil, protocol.Errorf(protocol.CodeTooLarge, "presence of %d bytes is over %d", len(j.Blob), protocol.MaxBlob)
-	}
-	if int(r.members.Load()) >= r.cfg.MaxMembers {
-		return nil, protocol.Errorf(protocol.CodeFull, "this node has %d members, its limit; use another node", r.cfg.MaxMembers)
-	}
-	m := &Member{id: j.ID, sink: j.Sink, blob: j.Blob, hash: app.MemberHash(j.ID), flags: j.flags()}
 	for {
 		s, links, err := r.makeSwarm(app)
 		if err != nil {
@@ -110,12 +113,26 @@ func (r *Relay) Join(app protocol.AppID, j Joining) (*Member, error) {
 	}
 }
 
+// newMember makes one that is in no swarm yet.
+func (r *Relay) newMember(app protocol.AppID, j Joining) (*Member, error) {
+	if len(j.ID) == 0 || len(j.ID) > protocol.MaxMemberID || j.Sink == nil {
+		return nil, protocol.Errorf(protocol.CodeMalformed, "member id of %d bytes is not of 1 to %d", len(j.ID), protocol.MaxMemberID)
+	}
+	if len(j.Blob) > protocol.MaxBlob {
+		return nil, protocol.Errorf(protocol.CodeTooLarge, "presence of %d bytes is over %d", len(j.Blob), protocol.MaxBlob)
+	}
+	if int(r.members.Load()) >= r.cfg.MaxMembers {
+		return nil, protocol.Errorf(protocol.CodeFull, "this node has %d members, its limit; use another node", r.cfg.MaxMembers)
+	}
+	return &Member{id: j.ID, sink: j.Sink, blob: j.Blob, hash: app.MemberHash(j.ID), flags: j.flags()}, nil
+}
+
 func (j *Joining) flags() flags {
 	var f flags
 	for _, b := range []struct {
 		set bool
 		f   flags
-	}{{j.TakesOffers, takesOffers}, {j.Seeder, seeder}, {j.Subscriber, subscriber}, {j.Present, present}, {j.WantsPresence, wantsPresence}} {
+	}{{j.TakesOffers, takesOffers}, {j.Seeder, seeder}, {j.Subscriber, subscriber}, {j.Present, present}, {j.WantsPresence, wantsPresence}, {j.WantsCount, wantsCount}} {
 		if b.set {
 			f |= b.f
 		}
@@ -213,7 +230,7 @@ func (s *swarm) join(m *Member) bool {
 	default:
 		s.joinPresence(m)
 	}
-	s.change(now)
+	s.changeAtOnce(m, now)
 	return true
 }
 
@@ -244,6 +261,9 @@ func (s *swarm) tally(m *Member, by int) {
 	}
 	if m.flags.has(wantsPresence) {
 		s.watch += by
+	}
+	if m.flags.has(wantsCount) {
+		s.counted += by
 	}
 }
 
@@ -345,10 +365,12 @@ func (m *Member) Lose(failed []Undelivered) {
 
 func (s *swarm) end(m *Member, why Kind) {
 	if m.at < 0 {
+		s.withdraw(m)
 		return
 	}
 	now := s.r.now()
 	s.remove(m)
+	s.unclaim(m)
 	m.release()
 	s.leavePresence(m, why)
 	if len(s.members) == 0 {

@@ -79,6 +79,9 @@ func (r *Relay) drop(s *swarm) {
 		r.heldBytes.Add(-int64(len(s.publishes[i].payload)))
 	}
 	s.publishes = nil
+	for name := range s.seeks {
+		s.takeSeek(name)
+	}
 	if s.wanted {
 		r.cfg.Finder.Drop(s.app) // before the app can be wanted anew
 	}
@@ -88,6 +91,7 @@ func (r *Relay) drop(s *swarm) {
 	delete(r.dirty, s)
 	delete(r.turns, s)
 	delete(r.orphaned, s)
+	delete(r.named, s)
 	links := r.allLinks()
 	r.mesh.forget(s.app)
 	r.mu.Unlock()
