@@ -1397,26 +1397,20 @@ func (x *Find) GetName() []byte {
 
 // Claim says that a client of the sender wants to be the member of that id, or,
 // when two nodes meet, that it is. It goes to every node that is linked and
-// serves the app. Of two nodes that claim one id the earlier has it:
-//
-//   - where one of the two Claims says held: the one with the greater age
-//     written in it;
-//   - else the one that the other has seen;
-//   - else, of two that crossed: the greater age, equal ages by lower NodeID.
-//
-// With equal tokens it is one client that has moved: then the later has it. The
-// receiver compares with what it has itself and answers with Holds, unless the
-// Claim is held and nobody is in its way. A client is told after 300 ms that it
-// has the id, though a node has not answered yet; what that one answers then
-// counts all the same.
+// serves the app, and each answers with Holds. A node that has a claim of its
+// own to that id compares: one that it had told the sender of, and that the
+// sender has answered, is the earlier; of two that crossed it is the one of the
+// greater age as written, of equal ages that of the lower NodeID. The earlier
+// has the id, and the other one's client loses it; but with equal tokens it is
+// one client that has moved, and the later has it. A client is told after 300 ms
+// that it has the id, though a node has not answered yet; what that one answers
+// then counts all the same.
 type Claim struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	App           uint32                 `protobuf:"varint,1,opt,name=app,proto3" json:"app,omitempty"`
 	Name          []byte                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`   // member id
 	Token         []byte                 `protobuf:"bytes,3,opt,name=token,proto3" json:"token,omitempty"` // hash of the client's token, 32 bytes
 	Age           uint32                 `protobuf:"varint,4,opt,name=age,proto3" json:"age,omitempty"`    // ms since the sender took the claim
-	Held          bool                   `protobuf:"varint,5,opt,name=held,proto3" json:"held,omitempty"`  // the client has the id
-	Seen          uint64                 `protobuf:"varint,7,opt,name=seen,proto3" json:"seen,omitempty"`  // the last sequence of the receiver handled when this was written
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1475,20 +1469,6 @@ func (x *Claim) GetToken() []byte {
 func (x *Claim) GetAge() uint32 {
 	if x != nil {
 		return x.Age
-	}
-	return 0
-}
-
-func (x *Claim) GetHeld() bool {
-	if x != nil {
-		return x.Held
-	}
-	return false
-}
-
-func (x *Claim) GetSeen() uint64 {
-	if x != nil {
-		return x.Seen
 	}
 	return 0
 }
@@ -5302,14 +5282,12 @@ const file_protocol_peerserver_proto_rawDesc = "" +
 	"\rWHY_NODE_LOST\x10\x02\",\n" +
 	"\x04Find\x12\x10\n" +
 	"\x03app\x18\x01 \x01(\rR\x03app\x12\x12\n" +
-	"\x04name\x18\x02 \x01(\fR\x04name\"\x83\x01\n" +
+	"\x04name\x18\x02 \x01(\fR\x04name\"U\n" +
 	"\x05Claim\x12\x10\n" +
 	"\x03app\x18\x01 \x01(\rR\x03app\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\fR\x04name\x12\x14\n" +
 	"\x05token\x18\x03 \x01(\fR\x05token\x12\x10\n" +
-	"\x03age\x18\x04 \x01(\rR\x03age\x12\x12\n" +
-	"\x04held\x18\x05 \x01(\bR\x04held\x12\x12\n" +
-	"\x04seen\x18\a \x01(\x04R\x04seenJ\x04\b\x06\x10\a\"m\n" +
+	"\x03age\x18\x04 \x01(\rR\x03age\"m\n" +
 	"\x05Holds\x12\x10\n" +
 	"\x03app\x18\x01 \x01(\rR\x03app\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\fR\x04name\x12\x12\n" +

@@ -24,9 +24,8 @@ type claim struct {
 }
 
 type toldClaim struct {
-	seq, seen uint64
-	age       instant // as written
-	held      bool    // likewise
+	seq uint64
+	age uint32 // as written
 }
 
 // Claim makes a client a member under an id that it has alone, if it can be.
@@ -164,9 +163,9 @@ func (s *swarm) tellClaim(rem *remote, cl *claim, now instant) {
 	if rem.theirs == 0 {
 		return // it will be told when its number is known
 	}
-	told := toldClaim{seen: rem.l.seenNow(), age: fromMillis(millis(now - cl.since)), held: cl.held}
+	told := toldClaim{age: millis(now - cl.since)}
 	seq, code := rem.l.send(outgoing{kind: kindControl}, &protocol.Frame{Body: &protocol.Frame_Claim{Claim: &protocol.Claim{
-		App: rem.theirs, Name: []byte(cl.m.id), Token: cl.token[:], Age: millis(told.age), Held: told.held, Seen: told.seen,
+		App: rem.theirs, Name: []byte(cl.m.id), Token: cl.token[:], Age: told.age,
 	}}})
 	if code != protocol.CodeOK {
 		return
@@ -218,7 +217,7 @@ func (r *Relay) onClaim(l *link, seq uint64, f *protocol.Claim) {
 	answer := &protocol.Holds{App: rem.theirs, Name: f.Name, Claim: seq}
 	if cl := s.claims[string(f.Name)]; cl != nil {
 		same := [32]byte(f.Token) == cl.token
-		if s.earlier(cl, rem, seq, f) != same {
+		if s.earlier(cl, rem, f.Age) != same {
 			answer.Held, answer.Moved = true, same
 		} else {
 			why := KindTaken
@@ -233,24 +232,19 @@ func (r *Relay) onClaim(l *link, seq uint64, f *protocol.Claim) {
 	l.send(outgoing{kind: kindControl}, &protocol.Frame{Body: &protocol.Frame_Holds{Holds: answer}})
 }
 
-// earlier says whether a claim of ours came before one of another node, as both
-// nodes see it: by the frames alone.
-func (s *swarm) earlier(cl *claim, rem *remote, seq uint64, f *protocol.Claim) bool {
+// earlier says whether a claim of ours came before one of another node that says
+// it has that age. Both nodes see it the same: by the frames alone.
+func (s *swarm) earlier(cl *claim, rem *remote, age uint32) bool {
 	told, open := cl.told[rem]
 	if !open && slices.Contains(rem.untold, cl) {
 		s.tellClaim(rem, cl, s.r.now())
 		told, open = cl.told[rem]
 	}
-	fresh := !told.held && !f.Held
-	switch theirs := fromMillis(f.Age); {
+	switch {
 	case !open: // it has answered ours, and claims only now
 		return true
-	case fresh && f.Seen >= told.seq:
-		return true
-	case fresh && told.seen >= seq:
-		return false
-	case told.age != theirs:
-		return told.age > theirs
+	case told.age != age:
+		return told.age > age
 	}
 	return s.r.self.Less(rem.l.node)
 }
