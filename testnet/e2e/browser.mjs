@@ -19,8 +19,11 @@ const FLAGS = [
   '--disable-backgrounding-occluded-windows',
 ];
 
-/** Starts one Chromium and the server of its pages. Close it in `after`. */
-export async function openBrowser() {
+/** Cameras and microphones that are not there, and that no page has to ask for. */
+export const FAKE_DEVICES = ['--use-fake-device-for-media-stream', '--use-fake-ui-for-media-stream'];
+
+/** Starts one Chromium and the server of its pages, with more `flags` if need be. Close it in `after`. */
+export async function openBrowser({ flags = [] } = {}) {
   if (!process.env.E2E_CHROMIUM) throw new Error('E2E_CHROMIUM names no browser; start the suites with run.mjs');
   const site = await servePages();
   let browser;
@@ -28,7 +31,7 @@ export async function openBrowser() {
     browser = await chromium.launch({
       executablePath: process.env.E2E_CHROMIUM,
       headless: true,
-      args: FLAGS,
+      args: [...FLAGS, ...flags],
     });
   } catch (err) {
     await site.close();

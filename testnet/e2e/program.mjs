@@ -14,12 +14,13 @@ export class Program extends EventEmitter {
   #name;
   #child;
   #tail = [];
+  #killed = false;
 
-  /** With `keep: false` the lines are only emitted, so that any number of them may come. */
-  constructor(command, args, { stdin = 'ignore', keep = true } = {}) {
+  /** With `keep: false` the lines are only emitted, so that any number of them may come; `env` is added to that of this process. */
+  constructor(command, args, { stdin = 'ignore', keep = true, env = {} } = {}) {
     super();
     this.#name = [command.split('/').pop(), ...args].join(' ');
-    this.#child = spawn(command, args, { stdio: [stdin, 'pipe', 'pipe'] });
+    this.#child = spawn(command, args, { stdio: [stdin, 'pipe', 'pipe'], env: { ...process.env, ...env } });
     createInterface({ input: this.#child.stderr }).on('line', (line) => {
       this.#tail.push(line);
       if (this.#tail.length > STDERR_LINES) this.#tail.shift();
@@ -59,8 +60,16 @@ export class Program extends EventEmitter {
     return this.#tail.join('\n');
   }
 
+  /** Ends the program at once, as a crash would. */
+  async kill() {
+    this.#killed = true;
+    this.#child.kill('SIGKILL');
+    await this.gone;
+  }
+
   /** Asks the program to end, and insists when it does not. */
   async close() {
+    if (this.#killed) return;
     this.#child.kill('SIGTERM');
     try {
       const how = await within(GONE_WITHIN, `${this.#name} ends after SIGTERM`, this.gone, () => this.log());

@@ -28,23 +28,28 @@ export function announced(tab, what) {
   return within(ANNOUNCED_WITHIN, `${what} gets the reply to its announce`, tab.signals.announced(), tab.detail);
 }
 
+/** What a suite plays of a pair: how many seconds apart, and on which node (0 is A) each of the two is. All with E2E_FULL, else a few. */
+export const PAIRS = (process.env.E2E_FULL ? [0, 0.1, 1, 3, 10, 44] : [0, 3]).flatMap((delay) => [[0, 1], [1, 0]].map(([firstNode, secondNode]) => ({
+  delay, firstNode, secondNode, title: `${delay === 0 ? 'together' : `${delay} s apart`}, ${delay === 0 ? 'one' : 'first'} on ${'AB'[firstNode]}, ${delay === 0 ? 'other' : 'second'} on ${'AB'[secondNode]}`,
+})));
+
 /**
- * Runs `first`, lets it announce, waits `delay` seconds, runs `second`; with no delay both at once.
- * Answers the time at which the later of the two began.
+ * Runs `first`, waits until it is `ready` (a tracker's client: has announced), waits `delay` seconds, runs `second`; with no
+ * delay both at once. Answers the time at which the later of the two began.
  */
 export async function inTurn({ delay, first, second }) {
   if (delay === 0) {
     return Math.max(...(await Promise.all([first.begin(), second.begin()])));
   }
   await first.begin();
-  await announced(first.tab, 'the first peer');
+  await (first.ready ? within(ANNOUNCED_WITHIN, 'the first peer is ready', first.ready(), first.tab.detail) : announced(first.tab, 'the first peer'));
   await apart(delay);
   return second.begin();
 }
 
-/** `n` Trystero tabs, from the smallest id to the largest. */
-export async function trysteroTabs(browser, n = 2) {
-  const tabs = await Promise.all(Array.from({ length: n }, () => browser.open('trystero')));
+/** `n` Trystero tabs of the strategy that `page` has, from the smallest id to the largest. */
+export async function trysteroTabs(browser, n = 2, page = 'trystero') {
+  const tabs = await Promise.all(Array.from({ length: n }, () => browser.open(page)));
   const ids = await Promise.all(tabs.map((tab) => tab.call('id')));
   const peers = tabs.map((tab, i) => ({ tab, id: ids[i] }));
   // The comparison is the library's own.

@@ -21,11 +21,19 @@ export class Signals extends EventEmitter {
   binary = [];
   /** The interval of the newest reply, in seconds. */
   interval = undefined;
+  /** The first text frames of each direction. */
+  texts = { sent: [], received: [] };
 
   watch(socket) {
     this.sockets += 1;
-    socket.on('framesent', (frame) => this.#sent(this.#parse(frame.payload)));
-    socket.on('framereceived', (frame) => this.#received(this.#parse(frame.payload)));
+    socket.on('framesent', (frame) => {
+      this.#keep('sent', frame.payload);
+      this.#sent(this.#parse(frame.payload));
+    });
+    socket.on('framereceived', (frame) => {
+      this.#keep('received', frame.payload);
+      this.#received(this.#parse(frame.payload));
+    });
     socket.on('close', () => {
       this.closes += 1;
       this.emit('close');
@@ -37,6 +45,11 @@ export class Signals extends EventEmitter {
     if (this.replies === 0) await once(this, 'reply');
   }
 
+  /** Resolves once a text frame that has `text` in it was sent, or received. */
+  async frame(direction, text) {
+    while (!this.texts[direction].some((frame) => frame.includes(text))) await once(this, 'text');
+  }
+
   /** Resolves once a socket to a tracker has closed. */
   async closed() {
     if (this.closes === 0) await once(this, 'close');
@@ -44,9 +57,16 @@ export class Signals extends EventEmitter {
 
   summary() {
     const failed = this.failures.length ? `, failures: ${this.failures.join(' | ')}` : '';
-    return `${this.sockets} sockets (${this.closes} closed), ${this.binary.length} binary frames, ${this.announces} announces with ${this.offersSent} offers, ${this.replies} replies, ` +
+    const { sent, received } = this.texts;
+    return `${this.sockets} sockets (${this.closes} closed), ${sent.length} texts out, ${received.length} in, ${this.binary.length} binary frames, ${this.announces} announces with ${this.offersSent} offers, ${this.replies} replies, ` +
       `${this.offersIn} offers in, ${this.answersSent} answers out, ${this.answersIn} answers in, interval ${this.interval} s${failed}; ` +
       this.#timeline.join(', ');
+  }
+
+  #keep(direction, payload) {
+    if (typeof payload !== 'string' || this.texts[direction].length >= MOST_FRAMES) return;
+    this.texts[direction].push(payload);
+    this.emit('text');
   }
 
   #note(what) {

@@ -10,7 +10,7 @@ export const LOADED_WITHIN = 30_000;
 /** How much of what a page says is kept for when it fails. */
 export const CONSOLE_LINES = 30;
 
-const PAGES = ['trystero', 'webtorrent', 'p2pt', 'sdk', 'ways', 'calls', 'blank', 'opening'];
+const PAGES = ['trystero', 'webtorrent', 'p2pt', 'sdk', 'ways', 'calls', 'blank', 'opening', 'peerjs', 'ywebrtc', 'wsrelay', 'rxdb', 'matchbox'];
 
 /** Serves the pages on a free port of this machine. */
 export async function servePages() {
