@@ -190,7 +190,14 @@ func TestGarbageInsideALink(t *testing.T) {
 		"not served":           {Body: &protocol.Frame_Swarm{Swarm: &protocol.Swarm{App: 1}}},
 		"bye of unknown code":  {Body: &protocol.Frame_Bye{Bye: &protocol.Bye{Code: 99, Drain: 1 << 31}}},
 		"publish of nobody":    {Body: &protocol.Frame_Publish{Publish: &protocol.Publish{App: 1, Age: 1 << 31}}},
-		"claim, not known yet": {Body: &protocol.Frame_Claim{Claim: &protocol.Claim{App: 1, Name: long}}},
+		"claim of a long id":   {Body: &protocol.Frame_Claim{Claim: &protocol.Claim{App: 1, Name: long, Token: long[:32]}}},
+		"claim without token":  {Body: &protocol.Frame_Claim{Claim: &protocol.Claim{App: 1, Name: []byte("a")}}},
+		"claim of a member":    {Body: &protocol.Frame_Claim{Claim: &protocol.Claim{App: 1, Name: []byte("a"), Token: long[:32], Age: 1 << 31}}},
+		"claim in no app":      {Body: &protocol.Frame_Claim{Claim: &protocol.Claim{App: 99, Name: []byte("a"), Token: long[:32]}}},
+		"find of a long id":    {Body: &protocol.Frame_Find{Find: &protocol.Find{App: 1, Name: long}}},
+		"find of nobody":       {Body: &protocol.Frame_Find{Find: &protocol.Find{App: 1, Name: []byte("nobody")}}},
+		"holds what none asks": {Body: &protocol.Frame_Holds{Holds: &protocol.Holds{App: 1, Name: []byte("nobody"), Held: true}}},
+		"holds a member":       {Body: &protocol.Frame_Holds{Holds: &protocol.Holds{App: 1, Name: []byte("a"), Held: true, Claim: 3}}},
 	}
 	for name, f := range garbage {
 		t.Run(name, func(t *testing.T) {
@@ -227,6 +234,10 @@ func FuzzPacket(f *testing.F) {
 		{Frames: []*protocol.Frame{{Seq: 2, Body: &protocol.Frame_Offers{Offers: &protocol.Offers{App: 1, From: []byte("x"), Offers: []*protocol.Offers_Offer{{Id: []byte("i"), Payload: []byte("p")}}}}}}},
 		{Frames: []*protocol.Frame{{Body: &protocol.Frame_Nodes{Nodes: &protocol.Nodes{Records: []*protocol.SignedRecord{{Key: make([]byte, 32)}}}}}}},
 		{Frames: []*protocol.Frame{{Seq: 9, Body: &protocol.Frame_Presence{Presence: &protocol.Presence{App: 1, Snapshot: true, Joins: []*protocol.Presence_Join{{Peer: []byte("p")}}}}}}},
+		{Frames: []*protocol.Frame{{Seq: 3, Body: &protocol.Frame_Claim{Claim: &protocol.Claim{App: 1, Name: []byte("c"), Token: make([]byte, 32), Age: 9}}}}},
+		{Frames: []*protocol.Frame{{Seq: 3, Body: &protocol.Frame_Holds{Holds: &protocol.Holds{App: 1, Name: []byte("c"), Held: true, Claim: 1}}}}},
+		{Frames: []*protocol.Frame{{Seq: 4, Body: &protocol.Frame_Find{Find: &protocol.Find{App: 1, Name: []byte("c")}}}}},
+		{Frames: []*protocol.Frame{{Seq: 4, Body: &protocol.Frame_Holds{Holds: &protocol.Holds{App: 1, Name: []byte("d"), Held: true}}}}},
 	} {
 		raw, err := proto.Marshal(b)
 		if err != nil {
@@ -250,6 +261,10 @@ func FuzzPacket(f *testing.F) {
 		m.s.mu.Lock()
 		m.s.bind(l).theirs = 5
 		m.s.mu.Unlock()
+		c, err := r.Claim(testApp, Claiming{Joining: Joining{ID: "c", Sink: &client{}}, Token: [32]byte{1}})
+		if err == nil {
+			c.Send(Message{Kind: KindDirect, To: "d", Payload: []byte("hi"), Wait: true})
+		}
 		var p protocol.Packet
 		if proto.Unmarshal(raw, &p) == nil {
 			for _, fr := range p.Frames {
@@ -263,5 +278,9 @@ func FuzzPacket(f *testing.F) {
 			w.packet(nil)
 		}
 		l.lose(KindLost)
+		if c != nil {
+			c.Leave()
+		}
+		r.sweepNames()
 	})
 }
