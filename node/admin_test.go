@@ -220,7 +220,7 @@ func TestMetrics(t *testing.T) {
 	b.send("garbage")
 	b.next()
 	_, body := fetch(t, n, "/metrics")
-	got := map[string]float64{}
+	got, doors := map[string]float64{}, map[string]bool{}
 	lines := bufio.NewScanner(strings.NewReader(body))
 	for lines.Scan() {
 		m := sample.FindStringSubmatch(lines.Text())
@@ -229,8 +229,14 @@ func TestMetrics(t *testing.T) {
 		}
 		// What labels there are is listed here: none may name an app, a peer or
 		// an address.
-		switch m[2] {
-		case "", `version="v1"`, `door="tracker"`, `door="peer"`:
+		name, ofDoor := strings.CutPrefix(m[2], `door="`)
+		name = strings.TrimSuffix(name, `"`)
+		switch {
+		case m[2] == "", m[2] == `version="v1"`:
+		case ofDoor && slices.Contains(node.Doors(), name):
+			if doors[name] = true; name != "tracker" {
+				continue
+			}
 		default:
 			t.Errorf("label %s", m[2])
 		}
@@ -239,6 +245,11 @@ func TestMetrics(t *testing.T) {
 			t.Error(err)
 		}
 		got[m[1]] = v
+	}
+	for _, name := range node.Doors() {
+		if !doors[name] {
+			t.Errorf("no number of the door %s", name)
+		}
 	}
 	for name, want := range map[string]float64{
 		"peerserver_info": 1, "peerserver_clients": 2, "peerserver_clients_opened_total": 2, "peerserver_members": 2,

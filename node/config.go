@@ -79,6 +79,23 @@ type Config struct {
 	TrustedProxies []netip.Prefix
 	// Origins are the web origins that may connect; none: all.
 	Origins []string
+	// Tokens are what a client has to give one of, in its URL: /t/TOKEN/ before
+	// the path or ?token=TOKEN behind it. None: nothing. Each has 16 to 128
+	// letters, digits, - _ . and ~.
+	Tokens []string
+	// Apps are the only ones that are served, as DOOR:NAME; none: all. NAME is a
+	// topic, a room or a key; for the tracker it is an infohash, as 40 hex digits
+	// or 20 characters; for the native door it may also be 40 hex digits of an
+	// AppID.
+	Apps []string
+	// Without are the doors, by name, that the node does not have. See Doors.
+	Without []string
+	// Clients is how many clients a door may have at a time, by the door's name;
+	// none, or zero: no bound but that of the addresses.
+	Clients map[string]int
+	// PeerJSDiscovery are the keys of which anybody may list all ids, by the
+	// peerjs door; none: no key.
+	PeerJSDiscovery []string
 	// Version is what the node says of its program.
 	Version string
 	// Log is where the node says what happens; nil is nowhere.
@@ -101,6 +118,9 @@ func (c *Config) complete() error {
 	}
 	if c.RelayData == 0 {
 		c.RelayData = protocol.RelayData
+	}
+	if err := errors.Join(c.checkDoors(), c.checkAccess()); err != nil {
+		return err
 	}
 	for _, b := range c.Bootstrap {
 		if host, port, err := net.SplitHostPort(b); err != nil || host == "" || !isPort(port) {

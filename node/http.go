@@ -4,12 +4,14 @@ import (
 	"encoding/json"
 	"net/http"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/gorilla/websocket"
 	"google.golang.org/protobuf/encoding/protojson"
 
 	"github.com/peerservers/peerserver/node/door"
+	"github.com/peerservers/peerserver/node/door/peerjs"
 	"github.com/peerservers/peerserver/protocol"
 	"github.com/peerservers/peerserver/relay"
 )
@@ -23,6 +25,7 @@ func (n *Node) routes() {
 	}
 	n.sockets.HandleFunc("/{$}", n.host.Root(n.rooted()))
 	n.sockets.HandleFunc("/link", n.link)
+	n.plain.HandleFunc("GET /{$}", n.root)
 	n.page.register(n.plain)
 	n.plain.HandleFunc("GET /health", n.health)
 	n.plain.HandleFunc("GET /stats.json", n.stats)
@@ -41,9 +44,22 @@ func (n *Node) rooted() []door.Rooted {
 	return list
 }
 
+// root is the page, for browsers and for who does not say what it wants. Others
+// find there what a PeerJS server has at its root.
+func (n *Node) root(w http.ResponseWriter, q *http.Request) {
+	w.Header().Add("Vary", "Accept")
+	accept := strings.Join(q.Header.Values("Accept"), ",")
+	if n.cfg.has(peerjs.Name) && accept != "" && !strings.Contains(accept, "text/html") {
+		peerjs.Describe(w, q)
+		return
+	}
+	n.page.index(w, q)
+}
+
 // ServeHTTP sends a request to the doors when it asks for a WebSocket, and
 // else to the plain pages, which any web page may read.
 func (n *Node) ServeHTTP(w http.ResponseWriter, q *http.Request) {
+	q = withoutToken(q)
 	if websocket.IsWebSocketUpgrade(q) {
 		n.sockets.ServeHTTP(w, q)
 		return
@@ -60,6 +76,10 @@ func (n *Node) ServeHTTP(w http.ResponseWriter, q *http.Request) {
 			h.Set("Access-Control-Allow-Private-Network", "true")
 		}
 		w.WriteHeader(http.StatusNoContent)
+		return
+	}
+	if reason := n.denied(q); reason != "" {
+		http.Error(w, reason, http.StatusForbidden)
 		return
 	}
 	n.plain.ServeHTTP(w, q)

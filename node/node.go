@@ -18,13 +18,7 @@ import (
 	"time"
 
 	"github.com/peerservers/peerserver/node/door"
-	"github.com/peerservers/peerserver/node/door/matchbox"
 	"github.com/peerservers/peerserver/node/door/native"
-	"github.com/peerservers/peerserver/node/door/peerjs"
-	"github.com/peerservers/peerserver/node/door/rxdb"
-	"github.com/peerservers/peerserver/node/door/tracker"
-	"github.com/peerservers/peerserver/node/door/wsrelay"
-	"github.com/peerservers/peerserver/node/door/ywebrtc"
 	"github.com/peerservers/peerserver/protocol"
 	"github.com/peerservers/peerserver/relay"
 )
@@ -44,7 +38,7 @@ type Node struct {
 	finder        *finder
 	lan           *neighbours // nil: without
 	doors         []door.Door
-	native        *native.Door   // one of them
+	native        *native.Door   // one of them, nil when it is off
 	sockets       *http.ServeMux // requests for a WebSocket
 	plain         *http.ServeMux // all others
 	page          *page
@@ -147,27 +141,16 @@ func (n *Node) build() (err error) {
 	}
 	n.relay, err = relay.New(relay.Config{
 		Key: cfg.Key, Finder: n.finder, Dialer: cfg.Dialer, Proven: n.finder.proven(),
-		Log: cfg.Log, AllowPrivate: cfg.AllowPrivate, Seed: cfg.Seed,
+		Log: cfg.Log, AllowPrivate: cfg.AllowPrivate, Allows: cfg.allows(), Seed: cfg.Seed,
 	})
 	if err != nil {
 		return err
 	}
 	n.host = door.NewHost(door.Config{
 		Log: cfg.Log, AllowPrivate: cfg.AllowPrivate, Quota: cfg.Quota,
-		TrustedProxies: cfg.TrustedProxies, Origins: cfg.Origins,
+		TrustedProxies: cfg.TrustedProxies, Origins: cfg.Origins, Tokens: cfg.Tokens,
 	})
-	n.native = native.New(native.Config{
-		Host: n.host, Relay: n.relay, Key: cfg.Key, IsOwn: n.isOwn, Nodes: n.records, RelayData: max(cfg.RelayData, 0),
-	})
-	n.doors = []door.Door{
-		tracker.New(n.host, n.relay),
-		n.native,
-		peerjs.New(peerjs.Config{Host: n.host, Relay: n.relay}),
-		ywebrtc.New(ywebrtc.Config{Host: n.host, Relay: n.relay}),
-		wsrelay.New(wsrelay.Config{Host: n.host, Relay: n.relay}),
-		rxdb.New(rxdb.Config{Host: n.host, Relay: n.relay}),
-		matchbox.New(matchbox.Config{Host: n.host, Relay: n.relay}),
-	}
+	n.makeDoors()
 	n.routes()
 	return nil
 }
@@ -240,8 +223,11 @@ func (n *Node) Serve(ctx context.Context) error {
 	defer stop()
 	server, admin := newServer(n), newServer(nil)
 	services := []func(context.Context) error{
-		n.relay.Serve, n.host.Serve, n.native.Serve, n.finder.fixed.serve,
+		n.relay.Serve, n.host.Serve, n.finder.fixed.serve,
 		func(context.Context) error { return serveHTTP(server, n.host.Front(n.listener, n)) },
+	}
+	if n.native != nil {
+		services = append(services, n.native.Serve)
 	}
 	if n.finder.dht != nil {
 		services = append(services, n.serveDHT)

@@ -68,8 +68,10 @@ func newPage() *page {
 	return p
 }
 
+// index is the page itself.
+func (p *page) index(w http.ResponseWriter, q *http.Request) { p.serve(w, q, "index.html") }
+
 func (p *page) register(m *http.ServeMux) {
-	m.HandleFunc("GET /{$}", func(w http.ResponseWriter, q *http.Request) { p.serve(w, q, "index.html") })
 	// The SDK, for pages of any origin.
 	for _, name := range []string{"sdk.js", "sdk-plain.js"} {
 		m.HandleFunc("GET /"+name, func(w http.ResponseWriter, q *http.Request) {

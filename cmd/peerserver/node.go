@@ -47,12 +47,13 @@ func local(a net.Addr) string {
 
 // nodeFlags are those that are not fields of a node.Config as they stand.
 type nodeFlags struct {
-	cfg                           node.Config
-	urls, peers, origins, proxies stringList
-	bootstrap                     stringList
-	fd, udpFD                     int
-	endWithStdin, json            bool
-	dht, announce                 bool
+	cfg                  node.Config
+	urls, peers, proxies stringList
+	bootstrap            stringList
+	doors                doorFlags
+	fd, udpFD            int
+	endWithStdin, json   bool
+	dht, announce        bool
 }
 
 func nodeCommand(fs *flag.FlagSet) func(context.Context, streams) error {
@@ -71,7 +72,7 @@ func nodeCommand(fs *flag.FlagSet) func(context.Context, streams) error {
 	fs.Var(&f.proxies, "trusted-proxy", "address `range` whose X-Forwarded-For is believed, such as 10.0.0.0/8; may be repeated")
 	fs.IntVar(&f.cfg.AddressConns, "address-conns", 500, "how many `connections` one client address may have, its other quotas in proportion; -1 is no bound")
 	fs.IntVar(&f.cfg.RelayData, "relay-data", protocol.RelayData, "how many `bytes` a second a peer may send to others that it has no direct path to; 0 relays none")
-	fs.Var(&f.origins, "origin", "web `origin` that may connect, all if none is given; may be repeated")
+	f.doors.declare(fs)
 	fs.BoolVar(&f.json, "json", false, "print one line of JSON when ready")
 	level := logFlag(fs)
 	fs.IntVar(&f.fd, "listen-fd", 0, "use this open file `descriptor` instead of --listen")
@@ -120,8 +121,11 @@ func isSet(fs *flag.FlagSet, name string) (set bool) {
 
 // complete makes a node.Config of the flags.
 func (f *nodeFlags) complete() error {
-	f.cfg.URLs, f.cfg.Peers, f.cfg.Origins, f.cfg.Version = f.urls, f.peers, f.origins, version()
+	f.cfg.URLs, f.cfg.Peers, f.cfg.Version = f.urls, f.peers, version()
 	f.cfg.NoDHT, f.cfg.NoAnnounce = !f.dht, !f.announce
+	if err := f.doors.complete(&f.cfg); err != nil {
+		return err
+	}
 	if f.cfg.RelayData == 0 {
 		f.cfg.RelayData = -1
 	}

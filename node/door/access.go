@@ -71,20 +71,20 @@ func (c *Conn) turnAway(s Socket, reason string) Session {
 		s.Deny(c, reason)
 	}
 	c.Close(protocol.CloseDenied, reason)
-	return deaf{}
+	return Deaf{}
 }
 
-// deaf is the session of a client that is closed already.
-type deaf struct{}
+// Deaf is the session of a client that is closed already.
+type Deaf struct{}
 
 // Message implements Session.
-func (deaf) Message([]byte) {}
+func (Deaf) Message([]byte) {}
 
 // Refuse implements Session.
-func (deaf) Refuse(protocol.Code) {}
+func (Deaf) Refuse(protocol.Code) {}
 
 // Sweep implements Session.
-func (deaf) Sweep(time.Time) {}
+func (Deaf) Sweep(time.Time) {}
 
 // Closed implements Session.
-func (deaf) Closed() {}
+func (Deaf) Closed() {}

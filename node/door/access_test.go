@@ -78,6 +78,9 @@ func TestTokens(t *testing.T) {
 			t.Errorf("%s: closed with %q after %q, want %q", path, got, word, want)
 		}
 	}
+	if _, answer, err := insecure.Dial(s.url+"/early", nil); err == nil || answer.StatusCode != http.StatusForbidden {
+		t.Errorf("refused early: %v", err)
+	}
 	if got := s.host.Stats(); got.Denied == 0 || got.RefusedConns != 0 {
 		t.Errorf("%+v", got)
 	}

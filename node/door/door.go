@@ -27,6 +27,16 @@ type Door interface {
 	Stats() any
 }
 
+// Keyed is a Door whose plain requests may carry a token in a way of its own
+// library, or need none.
+type Keyed interface {
+	Door
+	// Key is the token that only this door sees in a request, "" if there is none.
+	// anybody says that the request is for this door and shows nothing of its
+	// clients.
+	Key(q *http.Request) (token string, anybody bool)
+}
+
 // Session is one client's connection, as its door sees it. Message, Refuse and
 // Closed are called by one goroutine, Sweep by another.
 type Session interface {

@@ -29,7 +29,7 @@ func (h *Host) Root(doors []Rooted) http.HandlerFunc {
 	if len(doors) == 0 {
 		open = func(c *Conn) Session {
 			c.Close(protocol.CloseDenied, "no door of this node is at /; use the path of the one that is meant")
-			return deaf{}
+			return Deaf{}
 		}
 	} else if d, ok := doors[len(doors)-1].(Denier); ok {
 		s.Deny = d.Deny

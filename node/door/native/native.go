@@ -15,6 +15,7 @@ import (
 	"net/http"
 	"slices"
 	"sync/atomic"
+	"time"
 
 	"github.com/gorilla/websocket"
 
@@ -44,12 +45,14 @@ type Config struct {
 	// RelayData is how many bytes of relayed data a peer may send in a second,
 	// and twice as many at once; 0 is none.
 	RelayData int
+	Clients   int // at most so many at a time; 0 is no bound
 }
 
 // Door is the native door. Use New.
 type Door struct {
 	cfg    Config
 	keeper *keeper
+	places door.Places
 
 	sessions, members                    atomic.Int64
 	messages, refused, sends, broadcasts atomic.Uint64
@@ -57,7 +60,9 @@ type Door struct {
 }
 
 // New makes the door.
-func New(cfg Config) *Door { return &Door{cfg: cfg, keeper: newKeeper()} }
+func New(cfg Config) *Door {
+	return &Door{cfg: cfg, keeper: newKeeper(), places: door.Places{Max: cfg.Clients}}
+}
 
 // Serve keeps the members whose sockets broke until ctx ends. Without it they
 // are lost at once.
@@ -80,6 +85,7 @@ type Stats struct {
 	DataMessages uint64 `json:"data_messages"`
 	DataBytes    uint64 `json:"data_bytes"`
 	DataRefused  uint64 `json:"data_refused"` // for being too much
+	Full         uint64 `json:"full"`         // clients for which there was no room
 }
 
 // Name implements door.Door.
@@ -87,8 +93,9 @@ func (d *Door) Name() string { return Name }
 
 // Stats implements door.Door.
 func (d *Door) Stats() any {
+	_, full := d.places.Count()
 	return Stats{
-		Sessions: int(d.sessions.Load()), Members: int(d.members.Load()), Kept: d.keeper.count(), Held: int(d.keeper.bytes.Load()),
+		Full: full, Sessions: int(d.sessions.Load()), Members: int(d.members.Load()), Kept: d.keeper.count(), Held: int(d.keeper.bytes.Load()),
 		Messages: d.messages.Load(), Sent: d.sends.Load(), Broadcasts: d.broadcasts.Load(), Refused: d.refused.Load(),
 		DataMessages: d.dataMessages.Load(), DataBytes: d.dataBytes.Load(), DataRefused: d.dataRefused.Load(),
 	}
@@ -103,7 +110,11 @@ func (d *Door) serve(w http.ResponseWriter, q *http.Request) {
 		return
 	}
 	host := q.Host
-	d.cfg.Host.Upgrade(w, q, door.Socket{Binary: true, Subprotocol: subprotocol}, func(c *door.Conn) door.Session {
+	socket := door.Socket{Binary: true, Subprotocol: subprotocol, Deny: d.deny}
+	d.cfg.Host.Upgrade(w, q, socket, func(c *door.Conn) door.Session {
+		if !d.places.Take() {
+			return d.turnAway(c)
+		}
 		s := &session{d: d, c: c, host: host, members: make(map[key]*member)}
 		nonce, own := make([]byte, protocol.ChallengeNonce), make([]byte, 4)
 		rand.Read(nonce)
@@ -114,4 +125,18 @@ func (d *Door) serve(w http.ResponseWriter, q *http.Request) {
 		s.write(&protocol.ToPeer{Body: &protocol.ToPeer_Challenge{Challenge: s.challenge}}, door.Reply)
 		return s
 	})
+}
+
+// deny tells a client that it may not come: before a challenge, with the ref of
+// no request.
+func (d *Door) deny(c *door.Conn, reason string) {
+	(&session{d: d, c: c}).tell(0, refuse(protocol.CodeDenied, "%s", reason))
+}
+
+// turnAway is for a client for which there is no room.
+func (d *Door) turnAway(c *door.Conn) door.Session {
+	const why = "this node has as many peers as its operator lets in; use another"
+	(&session{d: d, c: c}).tell(0, refuse(protocol.CodeFull, why).after(30*time.Second))
+	c.Close(protocol.CloseTryAgainLater, why)
+	return door.Deaf{}
 }

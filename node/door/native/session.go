@@ -287,6 +287,7 @@ func (s *session) Closed() {
 	defer s.mu.Unlock()
 	s.keepAll()
 	s.d.sessions.Add(-1)
+	s.d.places.Free()
 }
 
 func (s *session) done(ref uint32) {

@@ -30,7 +30,7 @@ func serve(t *testing.T, quota door.Quota, cfg relay.Config) (*Door, string) {
 		t.Fatal(err)
 	}
 	h := door.NewHost(door.Config{Quota: quota})
-	d := New(h, r)
+	d := New(Config{Host: h, Relay: r})
 	sockets := http.NewServeMux()
 	d.Register(sockets, http.NewServeMux())
 	l, err := net.Listen("tcp", "127.0.0.1:0")

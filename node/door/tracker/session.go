@@ -63,6 +63,7 @@ var (
 	errScrape = errors.New("too many info_hash in one scrape")
 	errSize   = errors.New("message too large")
 	errRate   = errors.New("too many messages")
+	errFull   = errors.New("this tracker has as many clients as its operator lets in; use another node")
 	errSwarms = errors.New("too many swarms on this connection")
 )
 
@@ -312,6 +313,7 @@ func (s *session) Sweep(now time.Time) {
 
 // Closed implements door.Session: all peers of the socket leave.
 func (s *session) Closed() {
+	defer s.d.places.Free()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for len(s.peers) > 0 {

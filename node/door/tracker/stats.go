@@ -7,11 +7,13 @@ import (
 
 // Stats are the door's totals.
 type Stats struct {
+	Clients  int    `json:"clients"` // sockets
 	Swarms   int    `json:"swarms"`
 	Seeders  int    `json:"seeders"`
 	Leechers int    `json:"leechers"`
 	Messages uint64 `json:"messages"`
 	Failures uint64 `json:"failures"` // messages answered with a failure reason
+	Full     uint64 `json:"full"`     // clients for which there was no room
 }
 
 // Torrents are the numbers that the reference server shows too.
@@ -24,8 +26,9 @@ func (d *Door) totals() Stats {
 	d.mu.Lock()
 	swarms := len(d.swarms)
 	d.mu.Unlock()
+	clients, full := d.places.Count()
 	return Stats{
-		Swarms: swarms, Seeders: int(d.seeders.Load()), Leechers: int(d.leechers.Load()),
+		Clients: clients, Full: full, Swarms: swarms, Seeders: int(d.seeders.Load()), Leechers: int(d.leechers.Load()),
 		Messages: d.messages.Load(), Failures: d.bad.Load(),
 	}
 }

@@ -9,6 +9,7 @@ package tracker
 
 import (
 	"bytes"
+	"errors"
 	"net/http"
 	"sync"
 	"sync/atomic"
@@ -21,11 +22,19 @@ import (
 // Name is the door's namespace in protocol.App.
 const Name = "tracker"
 
+// Config is what a Door is made from. Host and Relay are needed.
+type Config struct {
+	Host    *door.Host
+	Relay   *relay.Relay
+	Clients int // at most so many at a time; 0 is no bound
+}
+
 // Door is a tracker. Use New.
 type Door struct {
 	host  *door.Host
 	relay *relay.Relay
 
+	places            door.Places
 	seeders, leechers atomic.Int64
 	messages, bad     atomic.Uint64
 
@@ -34,8 +43,8 @@ type Door struct {
 }
 
 // New makes the door.
-func New(h *door.Host, r *relay.Relay) *Door {
-	return &Door{host: h, relay: r, swarms: make(map[id]int)}
+func New(cfg Config) *Door {
+	return &Door{host: cfg.Host, relay: cfg.Relay, places: door.Places{Max: cfg.Clients}, swarms: make(map[id]int)}
 }
 
 // Name implements door.Door.
@@ -49,7 +58,7 @@ func (d *Door) Register(sockets, plain *http.ServeMux) {
 }
 
 func (d *Door) serve(w http.ResponseWriter, q *http.Request) {
-	d.host.Upgrade(w, q, door.Socket{}, d.Open)
+	d.host.Upgrade(w, q, door.Socket{Deny: d.Deny}, d.Open)
 }
 
 // Recognise implements door.Rooted: every message of a tracker's client names
@@ -57,7 +66,19 @@ func (d *Door) serve(w http.ResponseWriter, q *http.Request) {
 func (d *Door) Recognise(first []byte) bool { return bytes.Contains(first, []byte(`"action"`)) }
 
 // Open implements door.Rooted.
-func (d *Door) Open(c *door.Conn) door.Session { return &session{d: d, c: c} }
+func (d *Door) Open(c *door.Conn) door.Session {
+	if !d.places.Take() {
+		d.Deny(c, errFull.Error())
+		c.Close(protocol.CloseTryAgainLater, errFull.Error())
+		return door.Deaf{}
+	}
+	return &session{d: d, c: c}
+}
+
+// Deny implements door.Denier: the client library shows it as a warning.
+func (d *Door) Deny(c *door.Conn, reason string) {
+	(&session{d: d, c: c}).fail("announce", nil, errors.New(reason))
+}
 
 // app is the AppID of an infohash.
 func app(hash *id) protocol.AppID { return protocol.App(Name, hash[:], nil) }
