@@ -27,6 +27,9 @@ func (m *Member) Send(msg Message) protocol.Code {
 		return s.sendWaiting(m, msg)
 	}
 	t, rem := s.locate(msg.To)
+	if t == nil && rem == nil {
+		rem = s.foundOn(msg.To)
+	}
 	switch {
 	case t != nil:
 		return s.hand(t, m, msg)

@@ -180,6 +180,9 @@ func (n *Net) URL(i int) string { return "ws://" + n.nodes[i].addr }
 // HTTP is where browsers find node i.
 func (n *Net) HTTP(i int) string { return "http://" + n.nodes[i].addr }
 
+// Relay is node i's, for a door of the test's own.
+func (n *Net) Relay(i int) *relay.Relay { return n.nodes[i].node.Relay() }
+
 // Join makes a peer of node i, in the room that all peers of the net share.
 func (n *Net) Join(name string, i int) *Peer {
 	n.t.Helper()
