@@ -7,10 +7,13 @@ import (
 	"time"
 )
 
-// Parallel calls f for 0 to n-1, so many at a time, until one fails.
+// Parallel calls f for 0 to n-1, so many at a time, until one fails. The error is
+// that of the first, which may say more of a context that ends than its cause.
 func Parallel(ctx context.Context, n, atOnce int, f func(context.Context, int) error) error {
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	var failed sync.Once
+	var failure error
 	var workers sync.WaitGroup
 	var next atomic.Int64
 	for range min(atOnce, n) {
@@ -21,12 +24,16 @@ func Parallel(ctx context.Context, n, atOnce int, f func(context.Context, int) e
 					return
 				}
 				if err := f(ctx, i); err != nil {
-					cancel(err)
+					failed.Do(func() { failure = err })
+					cancel()
 				}
 			}
 		})
 	}
 	workers.Wait()
+	if failure != nil {
+		return failure
+	}
 	return context.Cause(ctx)
 }
 

@@ -12,7 +12,7 @@ import (
 )
 
 // stallAfter is when a closed loop goes on without the signals it waits for.
-const stallAfter = 5 * time.Second
+const stallAfter = 3 * time.Second
 
 // Run connects clients to servers, lets them signal, and reports what came of
 // it.
