@@ -31,6 +31,7 @@ type scene struct {
 
 	mu       sync.Mutex
 	sessions []*echo
+	root     http.HandlerFunc // serves /root
 }
 
 // echo is a session that sends back what it gets.
@@ -75,6 +76,13 @@ func serve(t *testing.T, cfg Config, over way) *scene {
 	before := runtime.NumGoroutine()
 	s := &scene{t: t, host: NewHost(cfg)}
 	handler := http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) {
+		if q.URL.Path == "/root" {
+			s.mu.Lock()
+			root := s.root
+			s.mu.Unlock()
+			root(w, q)
+			return
+		}
 		if token, ok := strings.CutPrefix(q.URL.Path, "/t/"); ok {
 			q = WithToken(q, token)
 		}
