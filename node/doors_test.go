@@ -160,8 +160,15 @@ func TestRootOfPeerJS(t *testing.T) {
 		accept string
 		json   bool
 	}{
-		{n, browser, false}, {n, "text/html", false}, {n, "", false}, {n, "*/*", true}, {n, "application/json", true},
-		{n, "application/json, text/plain, */*", true}, {without, "application/json", false}, {without, "*/*", false}, {without, browser, false},
+		{n, browser, false},
+		{n, "text/html", false},
+		{n, "", false},
+		{n, "*/*", true},
+		{n, "application/json", true},
+		{n, "application/json, text/plain, */*", true},
+		{without, "application/json", false},
+		{without, "*/*", false},
+		{without, browser, false},
 	} {
 		header := http.Header{}
 		if c.accept != "" {

@@ -183,3 +183,63 @@ func TestRelayDataFlag(t *testing.T) {
 		}
 	}
 }
+
+// What is said of doors may be repeated, be a list with commas, or both; tokens
+// come from a file as well.
+func TestDoorFlags(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "tokens")
+	if err := os.WriteFile(file, []byte("# of Ada\nada-0123456789abcdef\n\n  bob-0123456789abcdef \n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var f nodeFlags
+	fs := flag.NewFlagSet("test", flag.ContinueOnError)
+	f.doors.declare(fs)
+	env := map[string]string{"PEERSERVER_CLIENTS": "peerjs=10, rxdb = 0", "PEERSERVER_ORIGIN": "https://a.example,https://b.example"}
+	err := parseFlags(fs, []string{
+		"--without", "matchbox, rxdb", "--without", "peer", "--token", "eve-0123456789abcdef", "--token-file", file,
+		"--app", "peerjs:a,b", "--app", "rxdb:c", "--peerjs-discovery", "x,y",
+	}, false, func(name string) (string, bool) { v, ok := env[name]; return v, ok })
+	if err == nil {
+		err = f.complete()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := f.cfg
+	for what, lists := range map[string][2][]string{
+		"without":   {c.Without, {"matchbox", "rxdb", "peer"}},
+		"tokens":    {c.Tokens, {"eve-0123456789abcdef", "ada-0123456789abcdef", "bob-0123456789abcdef"}},
+		"apps":      {c.Apps, {"peerjs:a,b", "rxdb:c"}}, // a name may have a comma
+		"discovery": {c.PeerJSDiscovery, {"x", "y"}},
+		"origins":   {c.Origins, {"https://a.example", "https://b.example"}},
+	} {
+		if !slices.Equal(lists[0], lists[1]) {
+			t.Errorf("%s: %q, want %q", what, lists[0], lists[1])
+		}
+	}
+	if len(c.Clients) != 2 || c.Clients["peerjs"] != 10 {
+		t.Errorf("clients: %v", c.Clients)
+	}
+}
+
+func TestBadDoorFlags(t *testing.T) {
+	dir := t.TempDir()
+	empty := filepath.Join(dir, "empty")
+	if err := os.WriteFile(empty, []byte("# none\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		flags doorFlags
+		says  string
+	}{
+		{doorFlags{clients: stringList{"peerjs"}}, "door=number, such as peerjs=1000"},
+		{doorFlags{clients: stringList{"peerjs=many"}}, `"peerjs=many"`},
+		{doorFlags{tokenFile: empty}, "openssl rand"},
+		{doorFlags{tokenFile: filepath.Join(dir, "none")}, "no such file"},
+		{doorFlags{tokenFile: dir}, "--token-file"},
+	} {
+		if err := c.flags.complete(new(node.Config)); err == nil || !strings.Contains(err.Error(), c.says) {
+			t.Errorf("%+v: %v, want %q", c.flags, err, c.says)
+		}
+	}
+}
