@@ -76,7 +76,7 @@ func TestClaimOnOneNode(t *testing.T) {
 // new to all of them.
 func TestClaimsAtOnce(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(1, 2))
-	for round := range 120 {
+	for round := range 48 {
 		n := 2 + round%4
 		warm := round%2 == 0
 		start := residents

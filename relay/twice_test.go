@@ -17,7 +17,7 @@ func subscriberWho(counts bool) func(*Joining) {
 // however long the links are, and goes on where it still is.
 func TestPublishToAClientOnTwoNodes(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(3, 4))
-	for round := range 40 {
+	for round := range 16 {
 		play(t, 3, func(sc *scene) {
 			sc.meet(sc.nodes...)
 			speaker := sc.nodes[2].join("speaker", subscriberWho(true))
