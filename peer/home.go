@@ -26,8 +26,9 @@ const (
 
 // homes are the nodes that may be joined on, the best first.
 type homes struct {
-	insecure bool          // a ws:// URL was given: those of other nodes will do too
-	fresh    chan struct{} // a node was heard on the LAN
+	insecure bool              // a ws:// URL was given: those of other nodes will do too
+	fresh    chan struct{}     // a node was heard on the LAN
+	tokens   map[string]string // by URL: for nodes of the options that are private, and for no other
 
 	mu    sync.Mutex
 	urls  []string
@@ -39,22 +40,48 @@ type homes struct {
 // newHomes are those of the options, of which there may be none when others will
 // be heard on the LAN.
 func newHomes(given []string, onLAN bool) (*homes, error) {
-	h := &homes{nodes: make(map[string]protocol.NodeID), fresh: make(chan struct{}, 1)}
+	h := &homes{nodes: make(map[string]protocol.NodeID), fresh: make(chan struct{}, 1), tokens: make(map[string]string)}
 	for _, s := range given {
-		s = strings.TrimSuffix(s, "/")
-		u, err := url.Parse(s)
-		if err != nil || (u.Scheme != "ws" && u.Scheme != "wss") || u.Host == "" || u.User != nil || u.Path != "" || u.RawQuery != "" || u.Fragment != "" {
-			return nil, fmt.Errorf("peer: node %q is not ws:// or wss:// and a host", s)
+		u, token, err := parseNode(s)
+		if err != nil {
+			return nil, err
 		}
-		h.insecure = h.insecure || u.Scheme == "ws"
-		if !slices.Contains(h.urls, s) {
-			h.urls = append(h.urls, s)
+		h.insecure = h.insecure || strings.HasPrefix(u, "ws:")
+		if token != "" {
+			h.tokens[u] = token
+		}
+		if !slices.Contains(h.urls, u) {
+			h.urls = append(h.urls, u)
 		}
 	}
 	if (len(h.urls) == 0 && !onLAN) || len(h.urls) > maxHomes {
 		return nil, fmt.Errorf("peer: 1 to %d nodes are needed", maxHomes)
 	}
 	return h, nil
+}
+
+// parseNode reads a node of the options: its URL and, if it is private, the token
+// that its operator gave out, which stands in the path or behind it. No error
+// repeats that.
+func parseNode(s string) (base, token string, err error) {
+	u, err := url.Parse(s)
+	if err == nil && (u.Scheme == "ws" || u.Scheme == "wss") && u.Host != "" && u.User == nil && u.Fragment == "" {
+		path, inPath := strings.CutPrefix(strings.TrimSuffix(u.EscapedPath(), "/"), "/t/")
+		query, err := url.ParseQuery(u.RawQuery)
+		token = query.Get("token")
+		base = u.Scheme + "://" + u.Host
+		switch {
+		case err != nil || len(query) > 1 || len(query["token"]) != len(query):
+		case path == "" && !inPath:
+			return base, token, nil
+		case inPath && len(query) == 0 && path != "" && !strings.Contains(path, "/"):
+			token, err = url.PathUnescape(path)
+			return base, token, err
+		}
+	}
+	shown, _, _ := strings.Cut(s, "?")
+	shown, _, _ = strings.Cut(shown, "/t/")
+	return "", "", fmt.Errorf("peer: node %q is not ws:// or wss:// and a host, with ?token=TOKEN behind it if it is private", shown)
 }
 
 func (h *homes) list() []string {
@@ -276,7 +303,7 @@ func (r *Room) enter(ctx context.Context) (*socket, error) {
 // try joins on one node. It holds turn from the login on, and keeps it when it
 // succeeds.
 func (r *Room) try(ctx context.Context, u string, turn chan struct{}) (*socket, error) {
-	s, err := dial(ctx, u)
+	s, err := dial(ctx, u, r.homes.tokens[u])
 	if err != nil {
 		return nil, err
 	}

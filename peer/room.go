@@ -34,7 +34,7 @@ const (
 // at a time for each peer, and may call everything but [Room.Leave]; while one
 // runs nothing more is read from that peer.
 type Options struct {
-	Nodes      []string              // URLs of nodes, ws:// or wss://, without path: the first that lets in is used, the others when it is gone
+	Nodes      []string              // URLs of nodes, ws:// or wss://, with ?token= if private: the first that lets in is used, the others when it is gone
 	Cache      string                // file that keeps the nodes that are learnt, for when none of Nodes is reached; none: they are forgotten
 	Secret     []byte                // of the app; those who do not know it cannot find it
 	Identity   ed25519.PrivateKey    // who this is; nil: somebody new

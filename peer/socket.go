@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/url"
 	"sync"
 	"time"
 
@@ -56,8 +57,8 @@ type socket struct {
 	done       chan struct{} // closed by serve: there is no reader
 }
 
-// dial connects to a node and has it show itself.
-func dial(ctx context.Context, u string) (*socket, error) {
+// dial connects to a node and has it show itself. A private one is shown a token.
+func dial(ctx context.Context, u, token string) (*socket, error) {
 	ctx, cancel := context.WithTimeout(ctx, stepWithin)
 	defer cancel()
 	stop := func() bool { return true }
@@ -73,7 +74,11 @@ func dial(ctx context.Context, u string) (*socket, error) {
 		},
 	}
 	defer func() { stop() }()
-	ws, resp, err := d.DialContext(ctx, u+path, nil)
+	at := u + path
+	if token != "" {
+		at += "?token=" + url.QueryEscape(token)
+	}
+	ws, resp, err := d.DialContext(ctx, at, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -84,6 +89,10 @@ func dial(ctx context.Context, u string) (*socket, error) {
 	if err != nil {
 		ws.Close()
 		return nil, err
+	}
+	if refused := m.GetRefused(); refused != nil { // a private node, or a full one
+		ws.Close()
+		return nil, &protocol.Error{Code: protocol.Code(refused.GetCode()), Text: refused.GetText()}
 	}
 	s.challenge = m.GetChallenge()
 	if s.challenge == nil || s.challenge.Version != protocol.Version || len(s.challenge.Nonce) != protocol.ChallengeNonce {

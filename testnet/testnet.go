@@ -33,6 +33,7 @@ type Options struct {
 	JoinWait time.Duration // the nodes learn of each other only then
 	Delay    time.Duration // one way, on every link
 	Seed     uint64        // makes random choices repeatable
+	Tokens   []string      // what clients have to give one of
 	Log      *slog.Logger
 }
 
@@ -135,7 +136,7 @@ func (n *Net) run(i int, l net.Listener, p net.PacketConn) {
 	}
 	nd, err := node.New(node.Config{
 		Listener: l, Packets: p, AllowPrivate: true, Bootstrap: Bootstrap(addrs, i, n.opts.Islands), PeerDelay: n.opts.JoinWait, Log: n.opts.Log.With("node", i),
-		Seed: n.opts.Seed, Dialer: &dialer{w: n.wires, node: i, next: relay.NewDialer(relay.DialPolicy{AllowPrivate: true})},
+		Seed: n.opts.Seed, Tokens: n.opts.Tokens, Dialer: &dialer{w: n.wires, node: i, next: relay.NewDialer(relay.DialPolicy{AllowPrivate: true})},
 	})
 	if err != nil {
 		n.t.Fatalf("testnet: node %d: %v", i, err)
