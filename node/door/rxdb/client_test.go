@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/ed25519"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -182,7 +183,7 @@ func (c *client) closes() *websocket.CloseError {
 	c.t.Helper()
 	for {
 		_, err := c.tryRead(patience)
-		if e, ok := err.(*websocket.CloseError); ok {
+		if e, ok := errors.AsType[*websocket.CloseError](err); ok {
 			return e
 		}
 		if err != nil {
