@@ -33,6 +33,10 @@ type Step struct {
 	Binary *string           `json:"binary"`
 	Close  bool              `json:"close"`
 	Told   map[string][]Told `json:"told"`
+
+	// Then, if not nil, is called after the step: it waits until the server has
+	// done what it tells nobody of.
+	Then func() `json:"-"`
 }
 
 // Told is a message, in which ids that the server made up are the name of their
@@ -86,6 +90,9 @@ func (s *Scene) Play(t TB, url string, idOf func(message string) string) {
 			for _, want := range list {
 				p.hear(name, want, s.Steps[i].Close && name == s.Steps[i].Client)
 			}
+		}
+		if then := s.Steps[i].Then; then != nil {
+			then()
 		}
 	}
 	for name, ws := range p.clients {

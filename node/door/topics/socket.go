@@ -58,13 +58,12 @@ func (h *Hub) Open(c *door.Conn) *Socket {
 	return s
 }
 
-// Takes counts a message, and says whether it is to be read.
-func (s *Socket) Takes() bool {
-	if !s.shut {
-		s.hub.messages.Add(1)
-	}
-	return !s.shut
-}
+// Takes says whether a message is to be read: none is after the client was
+// closed.
+func (s *Socket) Takes() bool { return !s.shut }
+
+// Count counts a message that is done with.
+func (s *Socket) Count() { s.hub.messages.Add(1) }
 
 // Ignore counts a message that is none of the protocol. The reference servers
 // say nothing to it.

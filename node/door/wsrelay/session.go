@@ -22,6 +22,7 @@ func (s *session) Message(b []byte) {
 	if !s.Takes() {
 		return
 	}
+	defer s.Count()
 	var v [3]topics.Value
 	if !topics.Pick(b, fieldNames, v[:]) {
 		s.Ignore()

@@ -7,9 +7,11 @@ import (
 	"time"
 )
 
-// A client with two sockets says everything that is for all by both of them.
+// A client with two sockets announces itself by both of them at once. What it
+// says again later is news, as it is at one server: it may have lost the socket
+// by which it said so first.
 const (
-	doublesFor = 10 * time.Second // that a second copy is dropped
+	doublesFor = 3 * time.Second // that a second copy is dropped: more than it takes over the longest link
 	// waveOf is how far apart copies of one publish come here. An origin whose
 	// copy was dropped and that repeats it later, while the other one does not,
 	// is the only one left.
@@ -27,6 +29,7 @@ type doubles struct {
 	mu         sync.Mutex
 	young, old map[uint64]double
 	turned     time.Time
+	open       map[uint64]struct{} // sockets
 }
 
 type double struct {
@@ -35,7 +38,23 @@ type double struct {
 	dropped time.Time // when it came from elsewhere since, zero if it did not
 }
 
-func newDoubles() doubles { return doubles{seed: maphash.MakeSeed()} }
+func newDoubles() doubles {
+	return doubles{seed: maphash.MakeSeed(), open: make(map[uint64]struct{})}
+}
+
+// opened makes a socket known, and closed forgets it: what it said may be said
+// again by the client's next one.
+func (d *doubles) opened(socket uint64) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.open[socket] = struct{}{}
+}
+
+func (d *doubles) closed(socket uint64) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	delete(d.open, socket)
+}
 
 // ofSockets names a publish, to compare the sockets that it came by; ofNodes to
 // compare the nodes.
@@ -64,27 +83,39 @@ func (d *doubles) hash(kind byte, topic, from string, payload []byte) uint64 {
 // node is the origin that a NodeID is.
 func (d *doubles) node(id []byte) uint64 { return maphash.Bytes(d.seed, id) }
 
-// pass says whether a publish is to be passed on.
-func (d *doubles) pass(publish, origin uint64) bool {
-	return d.passTo(publish, origin, time.Time{}, time.Now())
-}
-
-// passTo says whether a publish is for a subscriber that is there since then.
-func (d *doubles) passTo(publish, origin uint64, since, now time.Time) bool {
+// passSocket says whether a publish that came by a socket is to be passed on.
+func (d *doubles) passSocket(publish, socket uint64, now time.Time) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.turn(now)
-	e, known := d.young[publish]
-	if !known {
-		e, known = d.old[publish]
+	e, known := d.find(publish)
+	_, open := d.open[e.origin]
+	return d.pass(publish, e, known && open, socket, now)
+}
+
+// passNode says whether one that came from a node is for a subscriber that is
+// there since then.
+func (d *doubles) passNode(publish, node uint64, since, now time.Time) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.turn(now)
+	e, known := d.find(publish)
+	return (known && e.origin != node && since.After(e.last)) || // it did not get the first copy
+		d.pass(publish, e, known, node, now)
+}
+
+func (d *doubles) find(publish uint64) (double, bool) {
+	if e, ok := d.young[publish]; ok {
+		return e, true
 	}
-	switch {
-	case !known || now.Sub(e.last) >= doublesFor:
-	case e.origin == origin:
-	case since.After(e.last):
-		return true // it did not get the first one
-	case !e.dropped.IsZero() && now.Sub(e.dropped) >= waveOf:
-	default:
+	e, ok := d.old[publish]
+	return e, ok
+}
+
+// pass is called with mu held.
+func (d *doubles) pass(publish uint64, e double, known bool, origin uint64, now time.Time) bool {
+	elsewhere := known && e.origin != origin && now.Sub(e.last) < doublesFor
+	if elsewhere && (e.dropped.IsZero() || now.Sub(e.dropped) < waveOf) {
 		if e.dropped.IsZero() {
 			e.dropped = now
 			d.young[publish] = e

@@ -2,6 +2,7 @@ package ywebrtc
 
 import (
 	"bytes"
+	"time"
 
 	"github.com/peerservers/peerserver/node/door/topics"
 	"github.com/peerservers/peerserver/protocol"
@@ -32,6 +33,7 @@ func (s *session) Message(b []byte) {
 	if !s.Takes() {
 		return
 	}
+	defer s.Count()
 	var v [fields]topics.Value
 	if !topics.Pick(b, fieldNames, v[:]) {
 		s.Ignore()
@@ -88,7 +90,7 @@ func (s *session) publish(b []byte, v []topics.Value) {
 		if sub := s.Subscription(topic); sub != nil {
 			s.d.clients.name(sub, id)
 		}
-		if !s.d.doubles.pass(s.d.doubles.ofSockets(topic, id, b), s.number) {
+		if !s.d.doubles.passSocket(s.d.doubles.ofSockets(topic, id, b), s.number, time.Now()) {
 			s.d.dropped.Add(1)
 			return
 		}
@@ -97,7 +99,10 @@ func (s *session) publish(b []byte, v []topics.Value) {
 }
 
 // Closed implements door.Session.
-func (s *session) Closed() { s.End(s.d.clients.leave) }
+func (s *session) Closed() {
+	s.d.doubles.closed(s.number)
+	s.End(s.d.clients.leave)
+}
 
 // named begins the member id of a client that says who it is.
 const named = '='

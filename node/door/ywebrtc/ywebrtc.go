@@ -100,5 +100,7 @@ func (d *Door) Recognise(first []byte) bool {
 
 // Open implements door.Rooted.
 func (d *Door) Open(c *door.Conn) door.Session {
-	return &session{Socket: d.hub.Open(c), d: d, number: d.sockets.Add(1)}
+	s := &session{Socket: d.hub.Open(c), d: d, number: d.sockets.Add(1)}
+	d.doubles.opened(s.number)
+	return s
 }
