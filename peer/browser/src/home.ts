@@ -27,11 +27,19 @@ export interface HomeOptions {
   readonly join: (node: NodeConnection) => Promise<void>;
 }
 
+/** A node as an app names it: its URL and, if it is private, the token that stands behind it or in its path, as it is spelt there. */
+export function nodeOf(given: string): { url: string; token: string } {
+  const text = given.replace(/^http/, 'ws');
+  const [, url, inPath, behind] = /^(wss?:\/\/[^/?#]+)(?:\/t\/([^/?#]+))?\/*(?:\?token=([^&#]*))?$/.exec(text) ?? [];
+  return url === undefined ? { url: text.replace(/\/+$/, ''), token: '' } : { url, token: inPath ?? behind ?? '' };
+}
+
 /** Events: `node` when another one is used, undefined while there is none. */
 export class Home extends Events<{ node: [node: NodeConnection | undefined] }> {
   readonly #options: HomeOptions;
   readonly #urls = new Set<string>();
   readonly #keys = new Map<string, Uint8Array>(); // of those that other nodes have named
+  readonly #tokens = new Map<string, string>(); // of private nodes that were given; no other node is shown one
   readonly #tls: boolean;
   #node: NodeConnection | undefined;
   #joining: NodeConnection | undefined;
@@ -43,7 +51,10 @@ export class Home extends Events<{ node: [node: NodeConnection | undefined] }> {
   constructor(options: HomeOptions) {
     super();
     this.#options = options;
-    for (const url of options.nodes) this.#urls.add(url.replace(/\/+$/, '').replace(/^http/, 'ws'));
+    for (const { url, token } of options.nodes.map(nodeOf)) {
+      this.#urls.add(url);
+      if (token !== '') this.#tokens.set(url, token);
+    }
     this.#tls = [...this.#urls].every((url) => url.startsWith('wss:'));
   }
 
@@ -103,7 +114,7 @@ export class Home extends Events<{ node: [node: NodeConnection | undefined] }> {
 
   async #use(url: string): Promise<void> {
     const { identity, webSocket, signal } = this.#options;
-    const node = await connect(url, identity, webSocket, signal);
+    const node = await connect(url, identity, webSocket, signal, this.#tokens.get(url));
     const key = this.#keys.get(url);
     const { only } = this.#options;
     if ((key && !equal(key, node.id)) || (only !== undefined && only !== printed(node.id))) {

@@ -15,9 +15,11 @@ const SILENT_FOR = 25_000; // two beats and their answers lost
 
 type Said = Of<typeof ToPeer>;
 
-/** Resolves when the node has let this peer in. `url` is ws:// or wss:// and a host. */
-export async function connect(url: string, identity: Identity, webSocket: typeof WebSocket, signal?: AbortSignal): Promise<NodeConnection> {
-  const socket = new webSocket(`${url}/v1`, 'peerserver.v1');
+/** Resolves when the node has let this peer in. `url` is ws:// or wss:// and a host; a private node is shown a token. */
+export async function connect(
+  url: string, identity: Identity, webSocket: typeof WebSocket, signal?: AbortSignal, token?: string,
+): Promise<NodeConnection> {
+  const socket = new webSocket(`${url}/v1${token === undefined ? '' : `?token=${token}`}`, 'peerserver.v1');
   socket.binaryType = 'arraybuffer';
   const node = new NodeConnection(url, socket);
   const stop = () => node.close();
@@ -70,6 +72,8 @@ export class NodeConnection extends Events<{ said: [said: Said]; closed: [] }> {
       this.on('said', (said) => {
         clearTimeout(timer);
         if (said.challenge) resolve(said.challenge);
+        // A private node, or a full one.
+        else if (said.refused) reject(PeerserverError.of(said.refused.code, said.refused.text, said.refused.retryAfter));
       });
       this.on('closed', () => {
         clearTimeout(timer);

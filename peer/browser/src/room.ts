@@ -23,7 +23,7 @@ const GOODBYE_WITHIN = 500;
 const MAX_QUEUED = 4096; // of what a node says
 
 export interface JoinOptions {
-  /** URLs of nodes, ws:// or wss://. Two are tried at a time, and the first that lets this peer in is used. */
+  /** URLs of nodes, ws:// or wss://, with `?token=` if private. Two are tried at a time; the first that lets this peer in is used. */
   readonly nodes: readonly string[];
   /** Only those who have it find the app, and can read its signals. */
   readonly secret?: string | Uint8Array;

@@ -4,6 +4,7 @@ import assert from 'node:assert/strict';
 import { generateKeyPairSync, sign } from 'node:crypto';
 import { mock, test } from 'node:test';
 import { newIdentity } from '../src/crypto.ts';
+import { nodeOf } from '../src/home.ts';
 import { connect, type NodeConnection } from '../src/node.ts';
 import { type Of, ToNode, ToPeer } from '../src/wire.ts';
 
@@ -16,12 +17,15 @@ class Socket extends EventTarget {
   static silent = false;
   static proves = true;
   static beats = 0;
+  static token = ''; // without which it refuses, if it has one
   binaryType = '';
   closed = false;
 
-  constructor() {
+  constructor(url: string) {
     super();
-    queueMicrotask(() => this.#say({ challenge: { version: 1, node: id, nonce } }));
+    const denied = { refused: { code: 8, text: 'this node is private', retryAfter: 0 } };
+    const open = Socket.token === '' || url === `ws://node/v1?token=${Socket.token}`;
+    queueMicrotask(() => this.#say(open ? { challenge: { version: 1, node: id, nonce } } : denied));
   }
 
   send(bytes: Uint8Array): void {
@@ -63,6 +67,26 @@ test('to say the name of a node is not enough to be it', async () => {
     await assert.rejects(connected(), { code: 'signature' });
   } finally {
     Socket.proves = true;
+  }
+});
+
+test('a private node is shown the token that its URL has, and says what it is otherwise', async () => {
+  for (const [given, url, token] of [
+    ['wss://a.example', 'wss://a.example', ''], ['https://a.example//', 'wss://a.example', ''], ['ws://[::1]:8787/', 'ws://[::1]:8787', ''],
+    ['wss://a.example?token=xy-z', 'wss://a.example', 'xy-z'], ['wss://a.example:444/?token=xy-z', 'wss://a.example:444', 'xy-z'],
+    ['wss://a.example/t/xy-z', 'wss://a.example', 'xy-z'], ['wss://a.example/t/xy-z/', 'wss://a.example', 'xy-z'],
+    ['wss://a.example/else/', 'wss://a.example/else', ''], ['wss://a.example/t/', 'wss://a.example/t', ''],
+  ]) assert.deepEqual(nodeOf(given ?? ''), { url, token });
+  Socket.token = 'xy-z';
+  const sockets = Socket as unknown as typeof WebSocket;
+  const connecting = async (token?: string) => connect('ws://node', await newIdentity(), sockets, undefined, token);
+  try {
+    for (const token of [undefined, 'x']) await assert.rejects(connecting(token), { code: 'denied', message: 'this node is private' });
+    const node = await connecting('xy-z');
+    assert.equal(node.url, 'ws://node');
+    node.close();
+  } finally {
+    Socket.token = '';
   }
 });
 
