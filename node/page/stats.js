@@ -5,18 +5,24 @@ const WITHIN = 5000;
 
 const count = new Intl.NumberFormat();
 
-/** Fills every element with data-stat, and sets data-state of the status. */
+/** Fills every element with data-stat, hides what is about a door that is off, and sets data-state of the status. */
 export function watchStats(root) {
   const status = root.querySelector('#status');
   const shown = [...root.querySelectorAll('[data-stat]')];
+  const doors = [...root.querySelectorAll('[data-door]')];
   const ask = async () => {
     if (!document.hidden) {
       try {
         const answer = await fetch('stats.json', { cache: 'no-store', signal: AbortSignal.timeout(WITHIN) });
-        if (!answer.ok) throw new Error(answer.statusText);
-        const stats = await answer.json();
-        for (const e of shown) show(e, stats);
-        say(status, 'up', 'Node is up');
+        if (answer.status === 403) {
+          say(status, 'up', 'Node is up, and private');
+        } else {
+          if (!answer.ok) throw new Error(answer.statusText);
+          const stats = await answer.json();
+          for (const e of shown) show(e, stats);
+          for (const e of doors) e.hidden = !stats.doors[e.dataset.door];
+          say(status, 'up', 'Node is up');
+        }
       } catch {
         say(status, 'down', 'Node does not answer');
       }

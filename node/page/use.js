@@ -15,6 +15,9 @@ export function showUse(root) {
     else e.textContent = nodeURL();
   }
   for (const e of root.querySelectorAll('[data-origin]')) e.textContent = nodeURL().replace(/^ws/, 'http');
+  const { protocol, hostname, port, pathname } = new URL(`${nodeURL()}/`);
+  const parts = { host: hostname, secure: protocol === 'wss:', port: port || (protocol === 'wss:' ? 443 : 80), path: pathname };
+  for (const e of root.querySelectorAll('[data-part]')) e.textContent = parts[e.dataset.part];
   root.querySelector('#insecure').hidden = location.protocol === 'https:';
   tabs(root.querySelector('[role=tablist]'));
 }
@@ -67,11 +70,12 @@ function tabs(list) {
     if (all.includes(target)) choose(target);
   });
   list.addEventListener('keydown', (event) => {
-    const at = all.indexOf(event.target);
-    const to = { ArrowRight: at + 1, ArrowLeft: at - 1, Home: 0, End: all.length - 1 }[event.key];
+    const there = all.filter((tab) => !tab.hidden);
+    const at = there.indexOf(event.target);
+    const to = { ArrowRight: at + 1, ArrowLeft: at - 1, Home: 0, End: there.length - 1 }[event.key];
     if (at < 0 || to === undefined) return;
     event.preventDefault();
-    choose(all[(to + all.length) % all.length], true);
+    choose(there[(to + there.length) % there.length], true);
   });
   choose(all[0]);
 }
