@@ -30,8 +30,8 @@ after(async () => {
   await nodes?.close();
 });
 
-/** What a user writes of node i. */
-const server = (i) => ({ ...nodes.at[i], path: '/' });
+/** What a user writes of node i; with a key of its own it has a path of its own, for nodes have other things at the root. */
+const server = (i, key) => ({ ...nodes.at[i], path: key && !reference ? '/peerjs-server' : '/', ...(key && { key }) });
 
 describe('a data connection', { concurrency: 4 }, () => {
   for (const { delay, firstNode, secondNode, title } of PAIRS) {
@@ -46,6 +46,15 @@ describe('a data connection', { concurrency: 4 }, () => {
       }));
     }
   }
+
+  test('a key of its own, and ids of the nodes', { skip: reference && 'the reference server has one key' }, (t) => withTabs(3, async (one, two, other) => {
+    const key = newRoom('key');
+    const [first, second] = await Promise.all([open(one, server(0, key)), open(two, server(1, key)), open(other, server(1))]);
+    await other.call('connect', first.id);
+    const began = await two.call('connect', first.id);
+    report(t, 'messages both ways, since the second called', await greet(one, first.id, two, second.id, began));
+    await within(UNAVAILABLE_WITHIN, 'who has another key does not find it', other.call('happened', 'peer-unavailable'), other.detail);
+  }));
 
   for (const [callerNode, calleeNode] of [[0, 1], [1, 0]]) {
     test(`the caller on ${'AB'[callerNode]} calls 3 s before the other comes to ${'AB'[calleeNode]}`, (t) => withTabs(2, async (one, two) => {
@@ -130,7 +139,7 @@ describe('ids', { concurrency: 3 }, () => {
 test('a key whose ids may be listed: all of three nodes', (t) => withTabs(3, async (...tabs) => {
   const key = reference ? 'peerjs' : LISTED;
   const mine = newRoom('listed');
-  const opened = await Promise.all(tabs.map((tab, i) => open(tab, { ...server(i), key, chosen: `${mine}-${i}` })));
+  const opened = await Promise.all(tabs.map((tab, i) => open(tab, { ...server(i, key), chosen: `${mine}-${i}` })));
   const ids = opened.map(({ id }) => id);
   const began = Date.now();
   const complete = async (tab) => {

@@ -119,11 +119,11 @@ async function meet(t, { delay, firstNode, secondNode, password, url = door }) {
 
 /**
  * Whether each of the two made an offer to the other. The library does not survive that: each then writes to a channel that the
- * other does not read. It happens when both have subscribed before either announces: with a password, because it encrypts
- * what it announces, also with its own server.
+ * other does not read, or gives up while the other does not. It happens when both have subscribed before either announces: with
+ * a password also with its own server, because what is announced is encrypted first.
  */
 async function crossed(...people) {
-  const offers = await Promise.all(people.map(({ tab }) => tab.call('offered')));
+  const offers = await Promise.all(people.map(({ tab }) => tab.call('offers')));
   return offers.every((n) => n > 0);
 }
 

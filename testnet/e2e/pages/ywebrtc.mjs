@@ -4,6 +4,13 @@ import { WebrtcProvider } from 'y-webrtc';
 import * as Y from 'yjs';
 import { now } from './meetings.mjs';
 
+let offers = 0;
+const { createOffer } = RTCPeerConnection.prototype;
+RTCPeerConnection.prototype.createOffer = function count(...args) {
+  offers += 1;
+  return createOffer.apply(this, args);
+};
+
 const doc = new Y.Doc();
 const text = doc.getText('text');
 const words = doc.getMap('words');
@@ -53,6 +60,6 @@ globalThis.peer = {
 
   text: () => text.toString(),
   names,
-  /** To how many others this side made the offer. */
-  offered: () => [...provider.room.webrtcConns.values()].filter(({ peer }) => peer.initiator).length,
+  /** How many offers this tab has made. */
+  offers: () => offers,
 };
