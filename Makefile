@@ -18,8 +18,9 @@ race: ## all Go tests of the main module under the race detector
 fuzz: ## each fuzz target for FUZZTIME
 	scripts/fuzz.sh $(FUZZTIME)
 
-bench: ## load on one node, on two, and on npm's tracker, then peers beside PeerJS and pion, as tables
+bench: ## load on one node, on two, and on the reference servers of three doors, then peers beside PeerJS and pion, as tables
 	scripts/bench.sh $(BENCH)
+	scripts/bench-doors.sh
 	scripts/bench-peers.sh
 
 sim: ## 1,000 DHT nodes in memory, of which 30 % are killed

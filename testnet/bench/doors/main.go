@@ -27,7 +27,6 @@ type bench struct {
 	program, packages, only string
 	rounds, idle            int
 	duration                time.Duration
-	rate                    float64
 }
 
 func main() {
@@ -41,7 +40,6 @@ func main() {
 	flag.IntVar(&b.rounds, "rounds", 1, "how often each is measured; the tables show medians")
 	flag.IntVar(&b.idle, "idle", 5000, "connections that wait")
 	flag.DurationVar(&b.duration, "duration", 5*time.Second, "of each load")
-	flag.Float64Var(&b.rate, "rate", 1000, "signals per second of the rows at a rate")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
@@ -53,6 +51,9 @@ func main() {
 
 func (b *bench) run(ctx context.Context, date, commit, out string) error {
 	rows := b.rows()
+	if len(rows) == 0 {
+		return fmt.Errorf("no row has %q in its name", b.only)
+	}
 	for round := range b.rounds {
 		for _, row := range rows {
 			fmt.Fprintf(os.Stderr, "== %s, round %d of %d; load average %s\n", row.name, round+1, b.rounds, gear.LoadAverage())
@@ -86,17 +87,14 @@ func (b *bench) rows() (list []*row) {
 		cfg  signals.Config
 	}{
 		{"PeerJS, saturated", signals.Config{Protocol: signals.PeerJS}},
-		{"PeerJS, %.0f signals/s", signals.Config{Protocol: signals.PeerJS, Rate: b.rate}},
+		{"PeerJS, 1,000 signals/s", signals.Config{Protocol: signals.PeerJS, Rate: 1000}},
 		{"y-webrtc, saturated", signals.Config{Protocol: signals.YWebRTC}},
-		{"y-webrtc, %.0f signals/s", signals.Config{Protocol: signals.YWebRTC, Rate: b.rate}},
-		{"y-webrtc, rooms of 8, %.0f signals/s", signals.Config{Protocol: signals.YWebRTC, Room: 8, Rate: b.rate / 4}},
+		{"y-webrtc, 1,000 signals/s", signals.Config{Protocol: signals.YWebRTC, Rate: 1000}},
+		{"y-webrtc, rooms of 8, 250 signals/s", signals.Config{Protocol: signals.YWebRTC, Room: 8, Rate: 250}},
 		{"PeerJS, waiting", signals.Config{Protocol: signals.PeerJS, Clients: b.idle}},
 		{"y-webrtc, waiting", signals.Config{Protocol: signals.YWebRTC, Clients: b.idle}},
 	}
 	for _, l := range loads {
-		if strings.Contains(l.name, "%") {
-			l.name = fmt.Sprintf(l.name, l.cfg.Rate)
-		}
 		for nodes := range 3 {
 			r := &row{name: l.name, nodes: nodes, waiting: l.cfg.Clients > 0, cfg: l.cfg}
 			r.name += []string{", reference server", ", one node", ", two nodes"}[nodes]

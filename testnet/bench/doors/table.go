@@ -11,31 +11,43 @@ import (
 // tables are those of what was measured.
 func tables(rows []*row, idle int) string {
 	var b strings.Builder
+	split := slices.IndexFunc(rows, func(r *row) bool { return r.waiting })
+	if split < 0 {
+		split = len(rows)
+	}
+	if split > 0 {
+		loads(&b, rows[:split])
+	}
+	if split < len(rows) {
+		waiting(&b, rows[split:], idle)
+	}
+	return b.String()
+}
+
+// loads is the table of the rows under load.
+func loads(b *strings.Builder, rows []*row) {
 	b.WriteString("| servers and load | signals/s | CPU s per 1,000 signals | p50 / p99 / p99.9 | lost, doubled, out of order, to others, changed |\n|---|---|---|---|---|\n")
 	for _, r := range rows {
-		if r.waiting {
-			continue
-		}
-		fmt.Fprintf(&b, "| %s | %s | %.4f | %.2f / %.2f / %.1f ms | %s |\n", r.title(),
+		fmt.Fprintf(b, "| %s | %s | %.4f | %.2f / %.2f / %.1f ms | %s |\n", r.title(),
 			thousands(r.median(func(x *signals.Report) float64 { return x.Load.PerSec })),
 			r.median(func(x *signals.Report) float64 { return x.Load.CPUPer1000 }),
 			r.median(func(x *signals.Report) float64 { return x.Load.Latency.P50 }),
 			r.median(func(x *signals.Report) float64 { return x.Load.Latency.P99 }),
 			r.median(func(x *signals.Report) float64 { return x.Load.Latency.P999 }), r.wrong())
 	}
-	fmt.Fprintf(&b, "\n| %s connections that wait | opened/s | CPU s per 1,000 opened | RSS per connection | RSS in all | refused or closed |\n|---|---|---|---|---|---|\n", thousands(float64(idle)))
+}
+
+// waiting is the table of the rows whose connections wait.
+func waiting(b *strings.Builder, rows []*row, idle int) {
+	fmt.Fprintf(b, "\n| %s connections that wait | opened/s | CPU s per 1,000 opened | RSS per connection | RSS in all | refused or closed |\n|---|---|---|---|---|---|\n", thousands(float64(idle)))
 	for _, r := range rows {
-		if !r.waiting {
-			continue
-		}
-		fmt.Fprintf(&b, "| %s | %s | %.4f | %.1f KB | %.0f MB | %.0f |\n", r.title(),
+		fmt.Fprintf(b, "| %s | %s | %.4f | %.1f KB | %.0f MB | %.0f |\n", r.title(),
 			thousands(r.median(func(x *signals.Report) float64 { return x.Waiting.Opened })),
 			r.median(func(x *signals.Report) float64 { return x.Waiting.OpenCPU }),
 			r.median(func(x *signals.Report) float64 { return x.Waiting.PerClient })/1e3,
 			r.median(func(x *signals.Report) float64 { return float64(x.Waiting.RSS) })/1e6,
 			r.median(func(x *signals.Report) float64 { return float64(x.Counts.Wrong()) }))
 	}
-	return b.String()
 }
 
 // title is the row's name, with what the reference server is.
@@ -81,7 +93,10 @@ func machine(rows []*row) string {
 		}
 	}
 	m := rows[0].reports[0].Machine
-	text := fmt.Sprintf("%d cores (%s), %s, Linux %s, %s. Medians of %d rounds.", m.Cores, m.CPU, m.OS, m.Kernel, m.Go, len(rows[0].reports))
+	text := fmt.Sprintf("%d cores (%s), %s, Linux %s, %s.", m.Cores, m.CPU, m.OS, m.Kernel, m.Go)
+	if n := len(rows[0].reports); n > 1 {
+		text += fmt.Sprintf(" Medians of %d rounds.", n)
+	}
 	if len(loads) > 0 {
 		text += fmt.Sprintf("\nThe load average before the rows was %.1f to %.1f.", slices.Min(loads), slices.Max(loads))
 	}

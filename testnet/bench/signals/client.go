@@ -69,12 +69,13 @@ func (c *client) start(nc net.Conn, early []byte) {
 
 func (c *client) send(write func([]byte) []byte) { c.socket.Send(gear.OpText, write) }
 
-// signal sends the next signal, which was due then.
+// signal sends the next signal, which was due then. It gets its number where it
+// is written, so that they leave in order.
 func (c *client) signal(due int64) {
 	r, to := c.r, c.mate(1)
-	seq := c.ledger.add(due, &r.totals)
 	r.totals.sent.Add(1)
 	c.send(func(b []byte) []byte {
+		seq := c.ledger.add(due, &r.totals)
 		return r.dialect.appendSignal(b, c, to, r.payloads, gear.Payload{Kind: kindOf(seq), By: c.index, Of: to.index, Seq: seq})
 	})
 }

@@ -64,10 +64,10 @@ func (cfg *Config) complete() error {
 	orElse(&cfg.Clients, 200)
 	orElse(&cfg.Payload, 1000)
 	orElse(&cfg.Depth, 5)
-	orElse(&cfg.Warmup, time.Second)
+	orElse(&cfg.Warmup, 2*time.Second)
 	orElse(&cfg.Duration, 5*time.Second)
 	orElse(&cfg.Grace, 5*time.Second)
-	orElse(&cfg.Settle, 3*time.Second)
+	orElse(&cfg.Settle, 5*time.Second)
 	orElse(&cfg.Progress, io.Discard)
 	var b [8]byte
 	rand.Read(b[:]) // never fails

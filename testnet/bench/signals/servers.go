@@ -41,7 +41,7 @@ func StartReference(ctx context.Context, p Protocol, packages string) (*Servers,
 
 // StartNodes starts nodes that know each other, each a process of its own.
 func StartNodes(ctx context.Context, program string, n int) (*Servers, error) {
-	return start(exec.CommandContext(ctx, program, "testnet", "--nodes", strconv.Itoa(n), "--processes", "--json"))
+	return start(exec.CommandContext(ctx, program, "testnet", "--nodes", strconv.Itoa(n), "--processes", "--json", "--log", "warn"))
 }
 
 func start(cmd *exec.Cmd) (*Servers, error) {
