@@ -252,7 +252,7 @@ func TestMetrics(t *testing.T) {
 		}
 	}
 	for name, want := range map[string]float64{
-		"peerserver_info": 1, "peerserver_clients": 2, "peerserver_clients_opened_total": 2, "peerserver_members": 2,
+		"peerserver_info": 1, "peerserver_clients": 2, "peerserver_clients_opened_total": 2, "peerserver_members": 2, "peerserver_clients_denied_total": 0,
 		"peerserver_apps": 1, "peerserver_offers_total": 1, "peerserver_offers_held_total": 1, "peerserver_links": 0,
 		"peerserver_draining": 0, "peerserver_door_messages": 3, "peerserver_door_failures": 1, "peerserver_door_seeders": 1,
 	} {

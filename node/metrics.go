@@ -38,6 +38,7 @@ func metricsOfStats() []metric {
 		gauge("nodes_known", "Other nodes whose records are known.", func(s *Stats) int { return s.Relay.Nodes }),
 		counter("clients_opened", "Connections of clients.", func(s *Stats) uint64 { return s.Clients.Opened }),
 		counter("clients_refused", "Connections refused because their address had too many.", func(s *Stats) uint64 { return s.Clients.RefusedConns }),
+		counter("clients_denied", "Clients without a token or of an origin that is not listed.", func(s *Stats) uint64 { return s.Clients.Denied }),
 		counter("clients_slow_closed", "Clients closed because they did not read.", func(s *Stats) uint64 { return s.Clients.SlowClosed }),
 		counter("client_messages_refused", "Messages of clients that were too large or too many.", func(s *Stats) uint64 { return s.Clients.RefusedMessages }),
 		counter("client_offers_lost", "Offers for which a slow client had no room.", func(s *Stats) uint64 { return s.Clients.LostOffers }),
