@@ -1,5 +1,5 @@
-// Readme does what the README, docs/peers.md and the README of the SDK show: it runs the shell commands in a fresh
-// clone, bundles the JavaScript as a page would, and compiles the Go.
+// Readme does what the README, docs/peers.md, the pages of doors and the README of the SDK show: it runs the shell
+// commands in a fresh clone, bundles the JavaScript as a page would, and compiles the Go.
 //
 //	go run ./scripts/readme
 package main
@@ -28,7 +28,8 @@ const (
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	for _, document := range []string{"README.md", "docs/peers.md", "peer/browser/README.md"} {
+	doors, _ := filepath.Glob("docs/doors/*.md") // the pattern is a good one
+	for _, document := range append([]string{"README.md", "docs/peers.md", "peer/browser/README.md"}, doors...) {
 		if err := run(ctx, document); err != nil {
 			fmt.Fprintln(os.Stderr, "readme:", err)
 			stop()
