@@ -25,12 +25,15 @@ export const reference = process.env.E2E_TARGET === 'reference';
  * @property {() => Promise<void>} close
  */
 
+/** The counterproof of every scene: nodes that do not know each other, so that all that is done over two of them must fail. */
+const islands = process.env.E2E_TARGET === 'islands';
+
 /**
  * Starts `nodes` nodes that know each other, or, with `federate: false`, that do not; `flags` go to each. With
  * E2E_TARGET=reference: the reference server of `door`.
  * @returns {Promise<Cluster>}
  */
-export async function startCluster({ door, nodes = 2, federate = true, flags = [] }) {
+export async function startCluster({ door, nodes = 2, federate = !islands, flags = [] }) {
   if (reference) return startReferences(references[door], nodes, federate);
   if (!process.env.E2E_BIN) throw new Error('E2E_BIN names no peerserver binary; start the suites with run.mjs');
   const ports = await freePorts(nodes);

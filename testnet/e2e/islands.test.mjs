@@ -5,8 +5,9 @@
 import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
 import { openBrowser } from './browser.mjs';
+import { reference, startCluster } from './cluster.mjs';
 import { Program } from './program.mjs';
-import { ANNOUNCED_WITHIN, APART_FOR, announced, newRoom, p2ptMeet, receives, report, trysteroMeet, trysteroTabs } from './scenes.mjs';
+import { ANNOUNCED_WITHIN, APART_FOR, MEET_WITHIN, announced, newRoom, p2ptMeet, receives, report, trysteroMeet, trysteroTabs } from './scenes.mjs';
 import { startNodes } from './servers.mjs';
 import { describeTorrent } from './torrent.mjs';
 import { staysPending, within } from './wait.mjs';
@@ -71,6 +72,67 @@ describe('on nodes that are not federated', () => {
     assert.equal(two.signals.offersIn + two.signals.answersIn, 0);
     await Promise.all([one, two, control].map((tab) => tab.close()));
   });
+});
+
+// For each door: what a client does to join on node i, when it has, and how it hears another; only with PeerJS it has to call it.
+const DOORS = {
+  peerjs: {
+    join: ({ tab, name }, { host, port }) => tab.call('open', { host, port, path: '/', chosen: name }),
+    joined: ({ tab }) => tab.call('happened', 'open'),
+    call: ({ tab }, other) => tab.call('connect', other.name),
+    hear: ({ tab }, other) => tab.call('greetedBy', other.name),
+  },
+  ywebrtc: {
+    join: ({ tab, name }, { host, port }, room) => tab.call('join', { urls: [`ws://${host}:${port}/y-webrtc`], room, name }),
+    joined: ({ tab }) => tab.signals.frame('sent', '"announce"'),
+    hear: ({ tab, name }, other) => tab.call('meets', [name, other.name]),
+  },
+  wsrelay: {
+    join: ({ tab }, { host, port }, room) => tab.call('join', { urls: [`ws://${host}:${port}/ws-relay`], room }),
+    joined: ({ tab }) => tab.signals.frame('sent', '"publish"'),
+    hear: async ({ tab }, other) => tab.call('greetedBy', await other.tab.call('id')),
+  },
+  rxdb: {
+    join: ({ tab, name }, { host, port }, room) => tab.call('join', { url: `ws://${host}:${port}/rxdb`, room, name }),
+    joined: ({ tab }) => tab.signals.frame('received', '"joined"'),
+    hear: ({ tab }, other) => tab.call('reads', { id: other.name, text: `${other.name} was here` }),
+  },
+  matchbox: {
+    join: ({ tab }, { host, port }, room) => tab.call('join', { url: `ws://${host}:${port}${reference ? '' : '/matchbox'}/${room}` }),
+    joined: ({ tab }) => tab.call('id'),
+    hear: async ({ tab }, other) => tab.call('greetedBy', await other.tab.call('id')),
+  },
+};
+
+describe('on nodes that are not federated, by each door', { concurrency: 5 }, () => {
+  for (const [door, { join, joined, call, hear }] of Object.entries(DOORS)) {
+    test(`${door}: clients do not meet`, async (t) => {
+      const nodes = await startCluster({ door, nodes: 2, federate: false });
+      const room = newRoom('islands');
+      const people = await Promise.all(['one', 'two', 'control'].map(async (name) => ({ name: `${room}-${name}`, tab: await browser.open(door) })));
+      const [one, two, control] = people;
+      const [a, b] = nodes.at;
+      const begin = async (who, at) => {
+        const began = Date.now();
+        await join(who, at, room);
+        await within(ANNOUNCED_WITHIN, 'a client has joined', joined(who), who.tab.detail);
+        return began;
+      };
+      try {
+        await Promise.all([begin(one, a), begin(two, b)]);
+        await Promise.all([call?.(one, two), call?.(two, one)]);
+        const alone = staysPending(APART_FOR, Promise.race([hear(one, two), hear(two, one)]));
+        const began = await begin(control, a);
+        await call?.(control, one);
+        await within(MEET_WITHIN, 'the control meets the one on its node', Promise.all([hear(control, one), hear(one, control)]), control.tab.detail);
+        report(t, 'the control on the same node met', Date.now() - began);
+        assert.equal(await alone, true, 'they met, though their nodes do not know each other');
+      } finally {
+        await Promise.all(people.map(({ tab }) => tab.close()));
+        await nodes.close();
+      }
+    });
+  }
 });
 
 test('anacrolix/torrent and webtorrent do not exchange a file', async (t) => {

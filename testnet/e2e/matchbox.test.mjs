@@ -32,8 +32,8 @@ describe('two clients', { concurrency: 4 }, () => {
         assert.equal((await one.call('told'))[1], `NewPeer ${id}`);
       }
       const gone = await one.call('id');
-      await one.close();
       const closed = Date.now();
+      await one.close();
       report(t, 'PeerLeft, since the other closed', await within(MEET_WITHIN, 'it is told that the other left', two.call('left', gone), two.detail) - closed);
     }));
   }

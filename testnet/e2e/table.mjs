@@ -11,13 +11,18 @@ const TITLES = {
   'find': 'the nodes find each other only after their clients have announced',
   'islands': 'nodes that are not federated: nobody may meet',
   'loss': 'a node is killed',
+  'matchbox': 'Matchbox, a client of its protocol',
   'p2pt': 'p2pt',
   'page': 'the page of a node',
+  'peerjs': 'PeerJS',
+  'rxdb': 'RxDB, replication by WebRTC',
   'sdk': 'the SDK for browsers: Chromium, Firefox and Go',
   'sdk-hostile': 'the SDK for browsers and a node that is hostile, or killed',
   'tracker-client': 'bittorrent-tracker (Node.js): its own server, and two of our nodes',
   'trystero': 'Trystero, torrent strategy',
   'webtorrent': 'webtorrent',
+  'wsrelay': 'Trystero over a WebSocket relay',
+  'ywebrtc': 'y-webrtc',
 };
 
 export default async function* table(events) {
