@@ -32,6 +32,7 @@ type visit struct {
 	// missing and when the app is not served.
 	denied, unlisted string
 	early            bool   // without a token the upgrade itself fails
+	greets           bool   // the node greets with what in is, before it knows the app
 	listed           string // --app of the app "listed-app"
 }
 
@@ -69,7 +70,7 @@ func visits() []visit {
 		},
 		{
 			door: "matchbox", path: func(app string) string { return "/matchbox/" + app }, listed: "matchbox:listed-app",
-			in: `{"IdAssigned":`,
+			in: `{"IdAssigned":`, greets: true,
 		},
 	}
 }
@@ -366,7 +367,7 @@ func TestAppsAtEachDoor(t *testing.T) {
 			}
 			v.speak(t, c, "other-app")
 			heard, closed := c.hears(v.unlisted)
-			if strings.Contains(heard, v.in) || !strings.Contains(heard, v.unlisted) {
+			if (!v.greets && strings.Contains(heard, v.in)) || !strings.Contains(heard, v.unlisted) {
 				t.Errorf("is told %q, want %q", heard, v.unlisted)
 			}
 			if v.unlisted == "" && (closed == nil || closed.Code != protocol.CloseDenied || !strings.Contains(closed.Text, "use another node")) {

@@ -1,6 +1,7 @@
 package door
 
 import (
+	"errors"
 	"net/http"
 	"strings"
 	"testing"
@@ -24,7 +25,7 @@ func (s *scene) turnedAway(path string, header http.Header, word *string) string
 	}
 	for {
 		_, b, err := ws.ReadMessage()
-		if closed, ok := err.(*websocket.CloseError); ok {
+		if closed, ok := errors.AsType[*websocket.CloseError](err); ok {
 			if closed.Code != protocol.CloseDenied {
 				s.t.Errorf("%s: closed with %d", path, closed.Code)
 			}

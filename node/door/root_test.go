@@ -203,8 +203,10 @@ func TestPlaces(t *testing.T) {
 		}
 	}
 	p = Places{Max: 2}
-	if !p.Take() || !p.Take() || p.Take() || p.Take() {
-		t.Error("it has not two places")
+	for i := range 4 {
+		if p.Take() != (i < 2) {
+			t.Errorf("place %d of 2", i+1)
+		}
 	}
 	p.Free()
 	if !p.Take() || p.Take() {
