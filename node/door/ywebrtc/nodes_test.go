@@ -99,7 +99,9 @@ func TestNodeThatComesBack(t *testing.T) {
 	}
 	net.Kill(1)
 	a.publish("room", `"meanwhile"`)
-	c.await("what is said meanwhile", func() bool { return slices.ContainsFunc(c.log, func(m string) bool { return strings.Contains(m, "meanwhile") }) })
+	c.await("what is said meanwhile", func() bool {
+		return slices.ContainsFunc(c.log, func(m string) bool { return strings.Contains(m, "meanwhile") })
+	})
 	a.knows("room", 2)
 	c.knows("room", 2)
 	net.Restart(1)

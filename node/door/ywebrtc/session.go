@@ -76,15 +76,11 @@ func (s *session) subscribe(list []byte) {
 }
 
 func (s *session) publish(b []byte, v []topics.Value) {
-	topic, ok := v[fieldTopic].Text()
-	if !ok || topic == "" || v[fieldClients].Times > 1 {
+	topic, b, ok := payload(b, v)
+	if !ok {
 		s.Ignore()
 		return
 	}
-	if v[fieldClients].Times > 0 { // it is the server's to say
-		b = topics.Without(b, &v[fieldClients])
-	}
-	b = bytes.Trim(b, " \t\r\n")
 	id := clientOf(v[fieldData].JSON)
 	if id != "" {
 		if sub := s.Subscription(topic); sub != nil {
@@ -96,6 +92,18 @@ func (s *session) publish(b []byte, v []topics.Value) {
 		}
 	}
 	s.Publish(topic, id, b)
+}
+
+// payload is what is passed on of a publish, and the topic that it is for.
+func payload(b []byte, v []topics.Value) (topic string, payload []byte, ok bool) {
+	topic, ok = v[fieldTopic].Text()
+	if !ok || topic == "" || v[fieldClients].Times > 1 {
+		return "", nil, false
+	}
+	if v[fieldClients].Times > 0 { // it is the server's to say
+		b = topics.Without(b, &v[fieldClients])
+	}
+	return topic, bytes.Trim(b, " \t\r\n"), true
 }
 
 // Closed implements door.Session.
