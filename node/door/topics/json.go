@@ -1,6 +1,7 @@
 package topics
 
 import (
+	"bytes"
 	"encoding/json"
 	"unicode/utf8"
 )
@@ -21,6 +22,10 @@ func (v *Value) Is(s string) bool {
 
 // Text is the string that the value is.
 func (v *Value) Text() (string, bool) { return text(v.JSON) }
+
+// Likely says, at no cost, whether a client's first message can be of these
+// doors at all. At / most are announces of some KB to a tracker.
+func Likely(first []byte) bool { return len(first) <= 64 || bytes.Contains(first, []byte("topic")) }
 
 // Pick finds members of a JSON object by their keys, at its top only. It
 // reports false when b is no JSON object in UTF-8.

@@ -73,7 +73,7 @@ func upgrade(w http.ResponseWriter, _ *http.Request) {
 // Recognise implements door.Rooted: a client first subscribes to a topic.
 func (d *Door) Recognise(first []byte) bool {
 	var v [5]topics.Value
-	if !topics.Pick(first, []string{"type", "topic", "topics", "payload", "action"}, v[:]) || v[4].Times > 0 || v[2].Times > 0 {
+	if !topics.Likely(first) || !topics.Pick(first, []string{"type", "topic", "topics", "payload", "action"}, v[:]) || v[4].Times > 0 || v[2].Times > 0 {
 		return false
 	}
 	if _, isText := v[1].Text(); !isText {

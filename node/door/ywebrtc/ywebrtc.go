@@ -83,7 +83,7 @@ func okay(w http.ResponseWriter, _ *http.Request) {
 // topics.
 func (d *Door) Recognise(first []byte) bool {
 	var v [5]topics.Value
-	if !topics.Pick(first, []string{"type", "topics", "topic", "payload", "action"}, v[:]) || v[4].Times > 0 {
+	if !topics.Likely(first) || !topics.Pick(first, []string{"type", "topics", "topic", "payload", "action"}, v[:]) || v[4].Times > 0 {
 		return false
 	}
 	switch kind, _ := v[0].Text(); kind {
