@@ -255,9 +255,7 @@ func TestRefused(t *testing.T) {
 		}
 	}))
 	defer server.Close()
-	ctx, cancel := contextOf(t, 2*time.Second)
-	defer cancel()
-	_, err := signals.Run(ctx, quick(signals.PeerJS, strings.Replace(server.URL, "http://", "ws://", 1)))
+	_, err := signals.Run(t.Context(), quick(signals.PeerJS, strings.Replace(server.URL, "http://", "ws://", 1)))
 	if err == nil || !strings.Contains(err.Error(), "ID-TAKEN") {
 		t.Errorf("got %v", err)
 	}

@@ -24,6 +24,7 @@ type client struct {
 	next []uint32 // by place: the number after the last signal from there
 
 	member  chan struct{} // closed when it is one
+	gone    chan struct{} // closed when its connection has ended
 	joined  bool          // of the reader: member is closed
 	reached atomic.Uint64 // members that got its probe
 	ledger  ledger
@@ -35,7 +36,7 @@ func (r *run) newClient(i int) *client {
 	c := &client{
 		r: r, index: i, place: i % room,
 		id: fmt.Sprintf("bench-%08x-%d", name, i), topic: fmt.Sprintf("bench-%08x-%d", name, i/room),
-		next: make([]uint32, room), member: make(chan struct{}),
+		next: make([]uint32, room), member: make(chan struct{}), gone: make(chan struct{}),
 	}
 	c.ledger.want = members(1)<<room - 1
 	if room == 64 {
@@ -60,6 +61,7 @@ func (c *client) server() int { return c.place % len(c.r.cfg.URLs) }
 func (c *client) start(nc net.Conn, early []byte) {
 	c.socket = gear.NewSocket(nc, early, c.r.cfg.seed, uint64(c.index))
 	c.r.readers.Go(func() {
+		defer close(c.gone)
 		if err := c.socket.Read(c.r.now, c.message); !c.r.ending.Load() {
 			c.r.totals.closed.Add(1)
 			c.r.complain(err)

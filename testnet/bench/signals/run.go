@@ -115,6 +115,8 @@ func (r *run) connect(ctx context.Context) error {
 		select {
 		case <-c.member:
 			return nil
+		case <-c.gone:
+			return fmt.Errorf("connection %d to %s has ended before it was of use", i, r.cfg.URLs[c.server()])
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}

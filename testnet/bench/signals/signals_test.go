@@ -26,11 +26,6 @@ func quick(p signals.Protocol, urls ...string) signals.Config {
 	}
 }
 
-func contextOf(t *testing.T, d time.Duration) (context.Context, context.CancelFunc) {
-	t.Helper()
-	return context.WithTimeout(t.Context(), d)
-}
-
 // startNodes runs real nodes that know each other and returns their URLs.
 func startNodes(t *testing.T, n int) []string {
 	t.Helper()
@@ -91,6 +86,7 @@ func TestNodesRelayEverything(t *testing.T) {
 	for name, change := range loads {
 		for nodes := 1; nodes <= 2; nodes++ {
 			t.Run(name+[]string{", one node", ", two nodes"}[nodes-1], func(t *testing.T) {
+				t.Parallel()
 				cfg := quick("", startNodes(t, nodes)...)
 				change(&cfg)
 				runClean(t, cfg)
@@ -121,6 +117,7 @@ func startReference(t *testing.T, p signals.Protocol) *signals.Servers {
 func TestReferenceRelaysEverything(t *testing.T) {
 	for name, change := range loads {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			var cfg signals.Config
 			change(&cfg)
 			s := startReference(t, cfg.Protocol)
@@ -139,12 +136,15 @@ func TestReferenceRelaysEverything(t *testing.T) {
 // run.
 func TestUnfederated(t *testing.T) {
 	for _, p := range []signals.Protocol{signals.PeerJS, signals.YWebRTC} {
-		ctx, cancel := contextOf(t, 5*time.Second)
-		defer cancel()
-		_, err := signals.Run(ctx, quick(p, startNodes(t, 1)[0], startNodes(t, 1)[0]))
-		if err == nil || !strings.Contains(err.Error(), "reach members") {
-			t.Errorf("%s: got %v", p, err)
-		}
+		t.Run(string(p), func(t *testing.T) {
+			t.Parallel()
+			ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+			defer cancel()
+			_, err := signals.Run(ctx, quick(p, startNodes(t, 1)[0], startNodes(t, 1)[0]))
+			if err == nil || !strings.Contains(err.Error(), "reach members") {
+				t.Errorf("got %v", err)
+			}
+		})
 	}
 }
 
