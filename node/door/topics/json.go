@@ -98,13 +98,11 @@ func isKey(raw []byte, name string) bool {
 	if string(raw[1:len(raw)-1]) == name {
 		return true
 	}
-	for _, c := range raw {
-		if c == '\\' {
-			s, _ := text(raw)
-			return s == name
-		}
+	if bytes.IndexByte(raw, '\\') < 0 {
+		return false
 	}
-	return false
+	s, _ := text(raw)
+	return s == name
 }
 
 // text is the string that a JSON value is.
@@ -112,14 +110,12 @@ func text(raw []byte) (string, bool) {
 	if len(raw) < 2 || raw[0] != '"' {
 		return "", false
 	}
-	for _, c := range raw {
-		if c == '\\' {
-			var s string
-			err := json.Unmarshal(raw, &s)
-			return s, err == nil
-		}
+	if bytes.IndexByte(raw, '\\') < 0 {
+		return string(raw[1 : len(raw)-1]), true
 	}
-	return string(raw[1 : len(raw)-1]), true
+	var s string
+	err := json.Unmarshal(raw, &s)
+	return s, err == nil
 }
 
 // space is where, from i on, something else follows.

@@ -101,8 +101,6 @@ func (c *client) send(text string) {
 
 func (c *client) subscribe(topic string) { c.send(message("subscribe", topic)) }
 
-func (c *client) unsubscribe(topic string) { c.send(message("unsubscribe", topic)) }
-
 func message(kind, topic string) string { return fmt.Sprintf(`{"type":%q,"topic":%q}`, kind, topic) }
 
 // publish is what a client sends; payload is JSON.
