@@ -85,10 +85,12 @@ func (s *Scene) Play(t TB, url string, idOf func(message string) string) {
 	defer p.end()
 	for i := range s.Steps {
 		p.step = i
-		p.act(url, &s.Steps[i])
-		for name, list := range s.Steps[i].Told {
-			for _, want := range list {
-				p.hear(name, want, s.Steps[i].Close && name == s.Steps[i].Client)
+		step := &s.Steps[i]
+		p.act(url, step)
+		p.hear(step.Client, step.Told[step.Client], step.Close) // it may learn its id
+		for name, list := range step.Told {
+			if name != step.Client {
+				p.hear(name, list, false)
 			}
 		}
 		if then := s.Steps[i].Then; then != nil {
@@ -148,9 +150,16 @@ func (p *player) fill(text string) string {
 	return text
 }
 
-// hear reads what a client is told next. With which code the server answers a
+func (p *player) hear(name string, list []Told, own bool) {
+	p.t.Helper()
+	for _, want := range list {
+		p.hearOne(name, want, own)
+	}
+}
+
+// hearOne reads what a client is told next. With which code the server answers a
 // close of the client's own is not looked at.
-func (p *player) hear(name string, want Told, own bool) {
+func (p *player) hearOne(name string, want Told, own bool) {
 	p.t.Helper()
 	ws := p.clients[name]
 	if ws == nil {

@@ -47,6 +47,7 @@ func TestAsTheReferenceServer(t *testing.T) {
 			_ = json.Unmarshal([]byte(message), &f)
 			return f.YourPeerID
 		})
+		s.await(t, func(st rxdb.Stats) bool { return st.Clients == 0 })
 	}
 }
 
