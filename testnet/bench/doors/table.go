@@ -26,14 +26,15 @@ func tables(rows []*row, idle int) string {
 
 // loads is the table of the rows under load.
 func loads(b *strings.Builder, rows []*row) {
-	b.WriteString("| servers and load | signals/s | CPU s per 1,000 signals | p50 / p99 / p99.9 | lost, doubled, out of order, to others, changed |\n|---|---|---|---|---|\n")
+	b.WriteString("| servers and load | signals/s | CPU s per 1,000 signals | p50 / p99 / p99.9 | RSS in all | lost, doubled, out of order, to others, changed |\n|---|---|---|---|---|---|\n")
 	for _, r := range rows {
-		fmt.Fprintf(b, "| %s | %s | %.4f | %.2f / %.2f / %.1f ms | %s |\n", r.title(),
+		fmt.Fprintf(b, "| %s | %s | %.4f | %.2f / %.2f / %.1f ms | %.0f MB | %s |\n", r.title(),
 			thousands(r.median(func(x *signals.Report) float64 { return x.Load.PerSec })),
 			r.median(func(x *signals.Report) float64 { return x.Load.CPUPer1000 }),
 			r.median(func(x *signals.Report) float64 { return x.Load.Latency.P50 }),
 			r.median(func(x *signals.Report) float64 { return x.Load.Latency.P99 }),
-			r.median(func(x *signals.Report) float64 { return x.Load.Latency.P999 }), r.wrong())
+			r.median(func(x *signals.Report) float64 { return x.Load.Latency.P999 }),
+			r.median(func(x *signals.Report) float64 { return float64(x.Load.RSS()) })/1e6, r.wrong())
 	}
 }
 

@@ -46,6 +46,14 @@ func newLoad(before, after []gear.Usage, seconds float64, relayed uint64) *Load 
 	return l
 }
 
+// RSS is the memory of all servers, in bytes, at the end of the measurement.
+func (l *Load) RSS() (sum int64) {
+	for _, s := range l.Servers {
+		sum += s.RSS
+	}
+	return sum
+}
+
 // Err says what is wrong with what was found, nil when nothing is.
 func (r *Report) Err() error {
 	c := &r.Counts
