@@ -70,11 +70,11 @@ func (c *Conn) turnAway(s Socket, reason string) Session {
 	if s.Deny != nil {
 		s.Deny(c, reason)
 	}
-	c.Close(protocol.CloseDenied, reason)
+	c.CloseLater(protocol.CloseDenied, reason)
 	return Deaf{}
 }
 
-// Deaf is the session of a client that is closed already.
+// Deaf is the session of a client that is closed already, or soon.
 type Deaf struct{}
 
 // Message implements Session.

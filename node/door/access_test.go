@@ -4,17 +4,20 @@ import (
 	"errors"
 	"net/http"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	"github.com/gorilla/websocket"
 
 	"github.com/peerservers/peerserver/protocol"
 )
 
-// turnedAway dials and says how the connection is closed, "" if the client is
-// let in. What it is told before that goes to word.
+// turnedAway dials and says how the connection is closed, at the next sweep; ""
+// if the client is let in. What it is told before that goes to word.
 func (s *scene) turnedAway(path string, header http.Header, word *string) string {
 	s.t.Helper()
+	defer s.sweepAll()()
 	ws, _, err := insecure.Dial(s.url+path, header)
 	if err != nil {
 		s.t.Fatal(err)
@@ -38,6 +41,26 @@ func (s *scene) turnedAway(path string, header http.Header, word *string) string
 			return ""
 		}
 		*word = string(b)
+	}
+}
+
+// sweepAll closes those that are to be closed at a sweep until it is told to end.
+func (s *scene) sweepAll() (end func()) {
+	done := make(chan struct{})
+	var sweeping sync.WaitGroup
+	sweeping.Go(func() {
+		for {
+			select {
+			case <-done:
+				return
+			case <-time.After(time.Millisecond):
+				s.host.closeLeaving()
+			}
+		}
+	})
+	return func() {
+		close(done)
+		sweeping.Wait()
 	}
 }
 
@@ -79,13 +102,33 @@ func TestTokens(t *testing.T) {
 			t.Errorf("%s: closed with %q after %q, want %q", path, got, word, want)
 		}
 	}
-	if _, answer, err := insecure.Dial(s.url+"/early", nil); err == nil || answer.StatusCode != http.StatusForbidden {
-		t.Errorf("refused early: %v", err)
-	}
 	if got := s.host.Stats(); got.Denied == 0 || got.RefusedConns != 0 {
 		t.Errorf("%+v", got)
 	}
 	if len(deniedToken) > 123 || len(deniedOrigin) > 123 {
 		t.Error("a reason does not fit a close")
 	}
+}
+
+// Who is turned away is not closed before the next sweep: some libraries would be
+// back at once.
+func TestTurnedAwayLater(t *testing.T) {
+	s := serve(t, Config{Tokens: []string{"0123456789abcdef"}}, overFront)
+	ws, _, err := s.tryDial(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ws.Close()
+	say(t, ws, "hello")
+	ws.SetReadDeadline(time.Now().Add(patience))
+	if got := hear(t, ws); got != "you may not: "+deniedToken {
+		t.Errorf("it is told %q", got)
+	}
+	eventually(t, func() bool {
+		s.host.mu.Lock()
+		defer s.host.mu.Unlock()
+		return len(s.host.leaving) == 1
+	}, "it is not to be closed at the next sweep")
+	s.host.closeLeaving()
+	closedWith(t, ws, protocol.CloseDenied)
 }

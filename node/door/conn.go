@@ -202,6 +202,23 @@ func (c *Conn) Close(code int, reason string) {
 	}
 }
 
+// CloseLater is Close at the next sweep, some seconds from now: for clients that
+// may not come, or not now, whose library would come back at once and for ever.
+// The session is to heed nothing that they still send. It is called once.
+func (c *Conn) CloseLater(code int, reason string) {
+	h := c.host
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.leaving = append(h.leaving, leaving{c, code, reason})
+}
+
+// leaving is a connection that is closed at the next sweep.
+type leaving struct {
+	c      *Conn
+	code   int
+	reason string
+}
+
 func (c *Conn) closeLocked(code int, reason string) {
 	c.closing = true
 	c.control(opClose, websocket.FormatCloseMessage(code, reason))

@@ -70,6 +70,7 @@ type Host struct {
 	stopping bool                   // none is kept
 	silent   map[*hotConn]time.Time // new connections that have not said anything, and until when they may
 	scratch  []*Conn
+	leaving  []leaving
 }
 
 type totals struct{ lostOffers, slowClosed, refusedConns, refusedMessages, denied, opened atomic.Uint64 }
@@ -210,9 +211,21 @@ func (h *Host) sweep(now time.Time) {
 	}
 	h.scratch = list
 	h.mu.Unlock()
+	h.closeLeaving()
 	for i, c := range list {
 		list[i] = nil
 		c.sweep(now)
+	}
+}
+
+// closeLeaving closes those for whom CloseLater was called.
+func (h *Host) closeLeaving() {
+	h.mu.Lock()
+	over := h.leaving
+	h.leaving = nil
+	h.mu.Unlock()
+	for _, l := range over {
+		l.c.Close(l.code, l.reason)
 	}
 }
 

@@ -86,7 +86,7 @@ func serve(t *testing.T, cfg Config, over way) *scene {
 		if token, ok := strings.CutPrefix(q.URL.Path, "/t/"); ok {
 			q = WithToken(q, token)
 		}
-		socket := Socket{Binary: q.URL.Path == "/binary", Early: q.URL.Path == "/early", Token: q.FormValue("key"), Deny: func(c *Conn, reason string) {
+		socket := Socket{Binary: q.URL.Path == "/binary", Token: q.FormValue("key"), Deny: func(c *Conn, reason string) {
 			if out, ok := c.Begin(); ok {
 				c.End(append(out, "you may not: "+reason...), Reply)
 			}

@@ -28,7 +28,7 @@ func (h *Host) Root(doors []Rooted) http.HandlerFunc {
 	open := func(c *Conn) Session { return &undecided{c, doors} }
 	if len(doors) == 0 {
 		open = func(c *Conn) Session {
-			c.Close(protocol.CloseDenied, "no door of this node is at /; use the path of the one that is meant")
+			c.CloseLater(protocol.CloseDenied, "no door of this node is at /; use the path of the one that is meant")
 			return Deaf{}
 		}
 	} else if d, ok := doors[len(doors)-1].(Denier); ok {

@@ -40,9 +40,6 @@ type Socket struct {
 	// Deny, if not nil, tells a client that it may not come, in the words of its
 	// library; it is closed with protocol.CloseDenied then. See Denier.
 	Deny func(c *Conn, reason string)
-	// Early refuses who may not come before the WebSocket is open, for libraries
-	// that come back at once when it was open. A browser then sees no reason.
-	Early bool
 }
 
 // Upgrade makes a WebSocket of a request, or answers it with an error. open
@@ -61,11 +58,6 @@ func (h *Host) Upgrade(w http.ResponseWriter, q *http.Request, s Socket, open fu
 		}
 	}()
 	reason := h.Denied(q, s.Token)
-	if reason != "" && s.Early {
-		h.totals.denied.Add(1)
-		http.Error(w, reason, http.StatusForbidden)
-		return
-	}
 	c := &Conn{host: h, opcode: opText}
 	if s.Binary {
 		c.opcode = opBinary

@@ -95,7 +95,7 @@ func (d *Door) serve(w http.ResponseWriter, q *http.Request) {
 		return
 	}
 	opened := false
-	d.cfg.Host.Upgrade(w, q, door.Socket{Early: true}, func(c *door.Conn) door.Session {
+	d.cfg.Host.Upgrade(w, q, door.Socket{}, func(c *door.Conn) door.Session {
 		opened = true
 		return open(d, c)
 	})

@@ -207,10 +207,14 @@ func (s *Socket) fail(code protocol.Code) bool {
 	return s.close(protocol.CloseTryAgainLater, whyFull)
 }
 
+// close has the client closed, once. Not at once: y-webrtc would be back in the
+// same moment, and again, with each of its tabs.
 func (s *Socket) close(code int, why string) bool {
-	s.hub.refused.Add(1)
-	s.shut = true
-	s.c.Close(code, why)
+	if !s.shut {
+		s.hub.refused.Add(1)
+		s.shut = true
+		s.c.CloseLater(code, why)
+	}
 	return false
 }
 
