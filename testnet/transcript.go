@@ -97,8 +97,9 @@ func (s *Scene) Play(t TB, url string, idOf func(message string) string) {
 			then()
 		}
 	}
+	silent := time.Now().Add(silentAfter)
 	for name, ws := range p.clients {
-		_ = ws.SetReadDeadline(time.Now().Add(silentAfter))
+		_ = ws.SetReadDeadline(silent)
 		if _, b, err := ws.ReadMessage(); err == nil {
 			t.Fatalf("%s: at the end %s is told %s", s.Name, name, b)
 		}

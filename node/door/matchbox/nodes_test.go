@@ -75,6 +75,7 @@ func TestMeetAcrossNodes(t *testing.T) {
 // Nodes that learn of each other only when both have members bring them
 // together, once.
 func TestNodesMeetLate(t *testing.T) {
+	t.Parallel()
 	net := testnet.StartWith(t, testnet.Options{Nodes: 2, JoinWait: 3 * time.Second})
 	for first := range 2 {
 		room := fmt.Sprint("late-nodes-", first)
@@ -88,6 +89,7 @@ func TestNodesMeetLate(t *testing.T) {
 
 // What makes them meet is the federation.
 func TestIslandsDoNotMeet(t *testing.T) {
+	t.Parallel()
 	net := testnet.StartWith(t, testnet.Options{Nodes: 2, Islands: true})
 	a, b := enters(t, net.URL(0), "islands"), enters(t, net.URL(1), "islands")
 	a.signals(b.id, `1`)
@@ -100,6 +102,7 @@ func TestIslandsDoNotMeet(t *testing.T) {
 // Of five on three nodes each is told of those who came after it, and of nobody
 // else.
 func TestThreeNodes(t *testing.T) {
+	t.Parallel()
 	net := testnet.Start(t, 3)
 	var all []*client
 	for _, node := range []int{0, 1, 2, 0, 1} {
@@ -162,6 +165,7 @@ func TestNodeKilled(t *testing.T) {
 // come back as others would: under another id, since a client takes no offer from
 // one that it has been connected to.
 func TestLinkLost(t *testing.T) {
+	t.Parallel()
 	net := testnet.Start(t, 2)
 	a, b := enters(t, net.URL(0), "lost-link"), enters(t, net.URL(1), "lost-link")
 	a, b = offerer(a, b)
@@ -191,6 +195,7 @@ func TestLinkLost(t *testing.T) {
 
 // A group is of one node: on another one the next N are others.
 func TestGroupsDoNotFederate(t *testing.T) {
+	t.Parallel()
 	net := testnet.Start(t, 2)
 	a, b := enters(t, net.URL(0), "group?next=2"), enters(t, net.URL(1), "group?next=2")
 	plain := enters(t, net.URL(0), "group")

@@ -34,13 +34,17 @@ const (
 	maxShown = 2 * MaxRoom
 )
 
+func newPlace(s *session) *place {
+	return &place{s: s, names: map[string]string{s.id: s.id}, ids: map[string]string{s.id: s.id}}
+}
+
 // enterRoom makes the client a member of a room.
 func (s *session) enterRoom(name string) {
 	app := protocol.App(Name, []byte(name), nil)
 	if !s.admit(s.d.cfg.Relay.Audience(app)) {
 		return
 	}
-	p := &place{s: s, names: map[string]string{s.id: s.id}, ids: map[string]string{s.id: s.id}}
+	p := newPlace(s)
 	m, err := s.d.cfg.Relay.Join(app, relay.Joining{
 		ID: s.id, Sink: p, Present: true, WantsPresence: true, TakesOffers: true, Subscriber: true, // to be counted
 	})

@@ -15,6 +15,7 @@ import (
 // matchbox_server was asked the same once, and answered the same, but for what
 // is changed here.
 func TestAsTheReferenceServer(t *testing.T) {
+	t.Parallel()
 	s := start(t, door.Config{AllowPrivate: true}, relay.Config{}, 0)
 	reference := testnet.ReadTranscript(t, "testdata/reference.json")
 	// A signal goes to a member of the same room or group. The reference gives it to

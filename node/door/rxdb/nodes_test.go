@@ -34,6 +34,7 @@ func TestMeetAcrossNodes(t *testing.T) {
 // Nodes that learn of each other only when both have members bring them
 // together.
 func TestNodesMeetLate(t *testing.T) {
+	t.Parallel()
 	net := testnet.StartWith(t, testnet.Options{Nodes: 2, JoinWait: 3 * time.Second})
 	for first := range 2 {
 		room := fmt.Sprint("late nodes ", first)
@@ -44,6 +45,7 @@ func TestNodesMeetLate(t *testing.T) {
 
 // What makes them meet is the federation.
 func TestIslandsDoNotMeet(t *testing.T) {
+	t.Parallel()
 	net := testnet.StartWith(t, testnet.Options{Nodes: 2, Islands: true})
 	a, b := enters(t, net.URL(0), "islands"), enters(t, net.URL(1), "islands")
 	a.write(a.signal(b.id, `1`))
@@ -56,6 +58,7 @@ func TestIslandsDoNotMeet(t *testing.T) {
 
 // Five on three nodes are in one room, and each pair signals.
 func TestThreeNodes(t *testing.T) {
+	t.Parallel()
 	net := testnet.Start(t, 3)
 	var all []*client
 	for _, node := range []int{0, 1, 2, 0, 1} {
@@ -100,6 +103,7 @@ func TestNodeKilled(t *testing.T) {
 // A link that is lost for a while takes those behind it out of the room, and
 // brings them back.
 func TestLinkLost(t *testing.T) {
+	t.Parallel()
 	net := testnet.Start(t, 2)
 	a, b := enters(t, net.URL(0), "lost link"), enters(t, net.URL(1), "lost link")
 	meet(a, b)

@@ -155,6 +155,7 @@ func TestNoPlace(t *testing.T) {
 
 // Who does not read is let go; the others go on.
 func TestSlowReader(t *testing.T) {
+	t.Parallel()
 	s := start(t, door.Config{AllowPrivate: true}, relay.Config{}, 0)
 	slow, a, b := enters(t, s.url, "heroes"), enters(t, s.url, "heroes"), enters(t, s.url, "heroes")
 	meet(a, b)

@@ -17,6 +17,7 @@ import (
 // The server that RxDB's package has was asked the same once, and answered the
 // same, but for what is changed here.
 func TestAsTheReferenceServer(t *testing.T) {
+	t.Parallel()
 	s := start(t, door.Config{AllowPrivate: true}, relay.Config{}, 0)
 	reference := testnet.ReadTranscript(t, "testdata/reference.json")
 	// A signal goes to a member of the room that it names, which is the sender's
