@@ -1399,8 +1399,9 @@ func (x *Find) GetName() []byte {
 // when two nodes meet, that it is. It goes to every node that is linked and
 // serves the app, and each answers with Holds. A node that has a claim of its
 // own to that id compares: one that it had told the sender of, and that the
-// sender has answered, is the earlier; of two that crossed it is the one of the
-// greater age as written, of equal ages that of the lower NodeID. The earlier
+// sender has answered, is the earlier; of two that crossed it is the one that was
+// held when it was written, if only one was; else the one of the greater age as
+// written, of equal ages that of the lower NodeID. The earlier
 // has the id, and the other one's client loses it; but with equal tokens it is
 // one client that has moved, and the later has it. A client is told after 300 ms
 // that it has the id, though a node has not answered yet; what that one answers
@@ -1411,6 +1412,7 @@ type Claim struct {
 	Name          []byte                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`   // member id
 	Token         []byte                 `protobuf:"bytes,3,opt,name=token,proto3" json:"token,omitempty"` // hash of the client's token, 32 bytes
 	Age           uint32                 `protobuf:"varint,4,opt,name=age,proto3" json:"age,omitempty"`    // ms since the sender took the claim
+	Held          bool                   `protobuf:"varint,5,opt,name=held,proto3" json:"held,omitempty"`  // its client was told that it has the id
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1471,6 +1473,13 @@ func (x *Claim) GetAge() uint32 {
 		return x.Age
 	}
 	return 0
+}
+
+func (x *Claim) GetHeld() bool {
+	if x != nil {
+		return x.Held
+	}
+	return false
 }
 
 // Holds answers Find and Claim.
@@ -5282,12 +5291,13 @@ const file_protocol_peerserver_proto_rawDesc = "" +
 	"\rWHY_NODE_LOST\x10\x02\",\n" +
 	"\x04Find\x12\x10\n" +
 	"\x03app\x18\x01 \x01(\rR\x03app\x12\x12\n" +
-	"\x04name\x18\x02 \x01(\fR\x04name\"U\n" +
+	"\x04name\x18\x02 \x01(\fR\x04name\"i\n" +
 	"\x05Claim\x12\x10\n" +
 	"\x03app\x18\x01 \x01(\rR\x03app\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\fR\x04name\x12\x14\n" +
 	"\x05token\x18\x03 \x01(\fR\x05token\x12\x10\n" +
-	"\x03age\x18\x04 \x01(\rR\x03age\"m\n" +
+	"\x03age\x18\x04 \x01(\rR\x03age\x12\x12\n" +
+	"\x04held\x18\x05 \x01(\bR\x04held\"m\n" +
 	"\x05Holds\x12\x10\n" +
 	"\x03app\x18\x01 \x01(\rR\x03app\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\fR\x04name\x12\x12\n" +

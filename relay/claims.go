@@ -24,8 +24,9 @@ type claim struct {
 }
 
 type toldClaim struct {
-	seq uint64
-	age uint32 // as written
+	seq  uint64
+	age  uint32 // as written
+	held bool   // likewise
 }
 
 // Claim makes a client a member under an id that it has alone, if it can be.
@@ -163,9 +164,9 @@ func (s *swarm) tellClaim(rem *remote, cl *claim, now instant) {
 	if rem.theirs == 0 {
 		return // it will be told when its number is known
 	}
-	told := toldClaim{age: millis(now - cl.since)}
+	told := toldClaim{age: millis(now - cl.since), held: cl.held}
 	seq, code := rem.l.send(outgoing{kind: kindControl}, &protocol.Frame{Body: &protocol.Frame_Claim{Claim: &protocol.Claim{
-		App: rem.theirs, Name: []byte(cl.m.id), Token: cl.token[:], Age: told.age,
+		App: rem.theirs, Name: []byte(cl.m.id), Token: cl.token[:], Age: told.age, Held: told.held,
 	}}})
 	if code != protocol.CodeOK {
 		return
@@ -217,7 +218,7 @@ func (r *Relay) onClaim(l *link, seq uint64, f *protocol.Claim) {
 	answer := &protocol.Holds{App: rem.theirs, Name: f.Name, Claim: seq}
 	if cl := s.claims[string(f.Name)]; cl != nil {
 		same := [32]byte(f.Token) == cl.token
-		if s.earlier(cl, rem, f.Age) != same {
+		if s.earlier(cl, rem, f) != same {
 			answer.Held, answer.Moved = true, same
 		} else {
 			why := KindTaken
@@ -232,9 +233,11 @@ func (r *Relay) onClaim(l *link, seq uint64, f *protocol.Claim) {
 	l.send(outgoing{kind: kindControl}, &protocol.Frame{Body: &protocol.Frame_Holds{Holds: answer}})
 }
 
-// earlier says whether a claim of ours came before one of another node that says
-// it has that age. Both nodes see it the same: by the frames alone.
-func (s *swarm) earlier(cl *claim, rem *remote, age uint32) bool {
+// earlier says whether a claim of ours came before one of another node. Both
+// nodes see it the same: by the frames alone. Two that crossed, of which one is
+// held, are of nodes that came to the app at nearly the same time: one was told
+// that the other has no part in it, and that was true.
+func (s *swarm) earlier(cl *claim, rem *remote, f *protocol.Claim) bool {
 	told, open := cl.told[rem]
 	if !open && slices.Contains(rem.untold, cl) {
 		s.tellClaim(rem, cl, s.r.now())
@@ -243,8 +246,10 @@ func (s *swarm) earlier(cl *claim, rem *remote, age uint32) bool {
 	switch {
 	case !open: // it has answered ours, and claims only now
 		return true
-	case told.age != age:
-		return told.age > age
+	case told.held != f.Held:
+		return told.held
+	case told.age != f.Age:
+		return told.age > f.Age
 	}
 	return s.r.self.Less(rem.l.node)
 }

@@ -71,6 +71,29 @@ func TestClaimOnOneNode(t *testing.T) {
 	})
 }
 
+// TestClaimOfANodeThatComesNext has one node claim an id in a new app, and the
+// other just after it has answered that it does not serve it. The first client
+// has its id then; by their ages the two claims are equal.
+func TestClaimOfANodeThatComesNext(t *testing.T) {
+	for i := range 2 {
+		for _, after := range []time.Duration{10 * time.Microsecond, 700 * time.Microsecond, 5 * time.Millisecond} {
+			play(t, 2, func(sc *scene) {
+				sc.meet(sc.nodes...)
+				sc.wait(5 * time.Second)
+				a, b := sc.nodes[i], sc.nodes[1-i]
+				sc.net.setPairDelay(a.url, b.url, 40*time.Millisecond)
+				first := a.claim("bob", 10)
+				time.Sleep(40*time.Millisecond + after)
+				second := b.claim("bob", 11)
+				sc.wait(2 * time.Second)
+				if !first.has() || !second.lost() || len(second.of(KindHeld, "")) > 0 {
+					t.Errorf("%v after the first: %v and %v", after, first.events, second.events)
+				}
+			})
+		}
+	}
+}
+
 // TestClaimsAtOnce has several nodes claim one id at about the same time, over
 // links of random length, in an app that they serve already and in one that is
 // new to all of them.
