@@ -24,7 +24,7 @@ const patience = 30 * time.Second
 
 // event is any message of the server.
 type event struct {
-	IdAssigned string //nolint:revive // as it is on the wire
+	IDAssigned string `json:"IdAssigned"`
 	NewPeer    string
 	PeerLeft   string
 	Signal     *struct {
@@ -51,7 +51,7 @@ func enters(t *testing.T, url, room string) *client {
 	t.Cleanup(func() { ws.Close() })
 	c := &client{t: t, ws: ws}
 	e := c.read()
-	if c.id = e.IdAssigned; len(c.id) != 36 || c.id[14] != '4' || !strings.ContainsRune("89ab", rune(c.id[19])) {
+	if c.id = e.IDAssigned; len(c.id) != 36 || c.id[14] != '4' || !strings.ContainsRune("89ab", rune(c.id[19])) {
 		t.Fatalf("the first message is %s", e.raw)
 	}
 	return c

@@ -15,6 +15,7 @@ import (
 	"sync/atomic"
 
 	"github.com/peerservers/peerserver/node/door"
+	"github.com/peerservers/peerserver/protocol"
 	"github.com/peerservers/peerserver/relay"
 )
 
@@ -91,18 +92,16 @@ func noUpgrade(w http.ResponseWriter, _ *http.Request) {
 }
 
 func (d *Door) serve(w http.ResponseWriter, q *http.Request) {
-	if !d.places.Take() {
-		http.Error(w, "this node has all the Matchbox clients that it takes; use another node", http.StatusServiceUnavailable)
-		return
-	}
 	name, next, grouped := q.PathValue("room"), 0, false
 	if list := q.URL.Query()["next"]; len(list) > 0 {
 		next, grouped = parseNext(list[len(list)-1])
 	}
-	opened := false
 	d.cfg.Host.Upgrade(w, q, door.Socket{}, func(c *door.Conn) door.Session {
-		opened = true
-		s := open(d, c)
+		if !d.places.Take() {
+			c.CloseLater(protocol.CloseTryAgainLater, "this node has all the Matchbox clients that it takes; use another node")
+			return door.Deaf{}
+		}
+		s := &session{d: d, c: c, id: newUUID()}
 		if grouped {
 			s.enterGroup(groupName{name, next})
 		} else {
@@ -110,9 +109,6 @@ func (d *Door) serve(w http.ResponseWriter, q *http.Request) {
 		}
 		return s
 	})
-	if !opened {
-		d.places.Free()
-	}
 }
 
 // parseNext reads N of ?next=N as Rust reads a usize; what is none makes no

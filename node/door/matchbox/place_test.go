@@ -29,7 +29,7 @@ func opened(t *testing.T) (*session, *websocket.Conn) {
 	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) {
 		d.places.Take()
 		h.Upgrade(w, q, door.Socket{}, func(c *door.Conn) door.Session {
-			s := open(d, c)
+			s := &session{d: d, c: c, id: newUUID()}
 			sessions <- s
 			return s
 		})

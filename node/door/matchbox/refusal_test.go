@@ -2,7 +2,6 @@ package matchbox_test
 
 import (
 	"fmt"
-	"net/http"
 	"strings"
 	"testing"
 
@@ -156,11 +155,10 @@ func TestRefusedByTheRelay(t *testing.T) {
 func TestNoPlace(t *testing.T) {
 	s := start(t, door.Config{}, relay.Config{}, 1)
 	a := enters(t, s.url, "chess")
-	_, r, err := websocket.DefaultDialer.Dial(s.url+matchbox.Path+"/chess", nil)
-	if err == nil || r == nil || r.StatusCode != http.StatusServiceUnavailable {
-		t.Fatalf("%v, %v", r, err)
+	if e := refused(t, s.url, "chess"); e.Code != protocol.CloseTryAgainLater || !strings.Contains(e.Text, "use another node") {
+		t.Errorf("closed with %v", e)
 	}
-	r.Body.Close()
+	a.silent()
 	a.ws.Close()
 	s.await(t, func(st matchbox.Stats) bool { return st.Clients == 0 && st.Full == 1 })
 	enters(t, s.url, "chess")

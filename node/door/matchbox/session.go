@@ -14,12 +14,14 @@ import (
 // session is one socket: one peer, in one room or group. Its tell methods are
 // called by any goroutine.
 type session struct {
-	// Static after open.
+	// Static.
 	d  *Door
 	c  *door.Conn
 	id string // a UUID that is made up here
 
-	in room // nil: it is refused, or has left. Owned by the reader after open.
+	// Owned by the reader.
+	in    room // nil: it is in none yet, or no more
+	ended bool // disconnected
 }
 
 // room is where a session is: a place in a room of all nodes, or a group.
@@ -35,8 +37,6 @@ const (
 	joinCost  = 20
 	joinShare = 10 // one more for so many members
 )
-
-func open(d *Door, c *door.Conn) *session { return &session{d: d, c: c, id: newUUID()} }
 
 // Message implements door.Session. What is not of the protocol is passed over,
 // as the library's server does.
@@ -85,10 +85,21 @@ func (s *session) leave() {
 	}
 }
 
-// disconnect ends a client whom the protocol has no message for.
+// disconnect ends a client, since the protocol has no message for errors. Whoever
+// is refused, and has done nothing wrong, is closed a little later: some come back
+// at once.
 func (s *session) disconnect(code int, reason string) {
+	if s.ended {
+		return
+	}
+	s.ended = true
 	s.d.refused.Add(1)
-	s.c.Close(code, reason)
+	switch code {
+	case protocol.CloseTryAgainLater, protocol.CloseDenied:
+		s.c.CloseLater(code, reason)
+	default:
+		s.c.Close(code, reason)
+	}
 	s.leave()
 }
 

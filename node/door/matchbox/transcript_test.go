@@ -39,7 +39,7 @@ func TestAsTheReferenceServer(t *testing.T) {
 		scene.Play(t, s.url, func(message string) string {
 			var e event
 			_ = json.Unmarshal([]byte(message), &e)
-			return e.IdAssigned
+			return e.IDAssigned
 		})
 		s.await(t, func(st matchbox.Stats) bool { return st.Clients == 0 && st.Forming == 0 })
 	}

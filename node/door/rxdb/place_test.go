@@ -16,8 +16,8 @@ import (
 	"github.com/peerservers/peerserver/relay"
 )
 
-// opened is a session with its client.
-func opened(t *testing.T) (*session, *websocket.Conn) {
+// opened is a session with its client, which has sent these messages.
+func opened(t *testing.T, messages ...string) (*session, *websocket.Conn) {
 	t.Helper()
 	_, key, _ := ed25519.GenerateKey(nil)
 	r, err := relay.New(relay.Config{Key: key})
@@ -31,6 +31,9 @@ func opened(t *testing.T) (*session, *websocket.Conn) {
 		d.places.Take()
 		h.Upgrade(w, q, door.Socket{}, func(c *door.Conn) door.Session {
 			s := open(d, c)
+			for _, m := range messages {
+				s.Message([]byte(m))
+			}
 			sessions <- s
 			return s
 		})
@@ -140,8 +143,9 @@ func TestForeign(t *testing.T) {
 func TestSilentClient(t *testing.T) {
 	s, ws := opened(t)
 	s.Sweep(time.Now().Add(silentLimit - 10*time.Second))
-	s.Message([]byte(`{"type":"ping"}`))
-	s.Message([]byte(`{"type":"join","room":"heroes"}`))
+	if err := ws.WriteMessage(websocket.TextMessage, []byte(`{"type":"join","room":"heroes"}`)); err != nil {
+		t.Fatal(err)
+	}
 	hears(t, ws, joined(s.id))
 	s.Sweep(time.Now().Add(silentLimit + time.Second))
 	_ = ws.SetReadDeadline(time.Now().Add(20 * time.Second))
@@ -168,11 +172,8 @@ func FuzzParse(f *testing.F) {
 // Who is disconnected is out of its rooms at once, and what it has sent after
 // that does nothing.
 func TestDisconnected(t *testing.T) {
-	s, ws := opened(t)
-	s.Message([]byte(`{"type":"join","room":"heroes"}`))
+	s, ws := opened(t, `{"type":"join","room":"heroes"}`, `garbage`, `{"type":"join","room":"ghosts"}`)
 	hears(t, ws, joined(s.id))
-	s.Message([]byte(`garbage`))
-	s.Message([]byte(`{"type":"join","room":"ghosts"}`))
 	if st := s.d.Stats().(Stats); st.Members != 0 || st.Refused != 1 || st.Messages != 2 {
 		t.Errorf("%+v", st)
 	}

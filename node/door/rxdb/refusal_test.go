@@ -2,7 +2,6 @@ package rxdb_test
 
 import (
 	"fmt"
-	"net/http"
 	"strings"
 	"testing"
 
@@ -143,11 +142,15 @@ func TestRefusedByTheRelay(t *testing.T) {
 func TestNoPlace(t *testing.T) {
 	s := start(t, door.Config{}, relay.Config{}, 1)
 	a := dial(t, s.url)
-	_, r, err := websocket.DefaultDialer.Dial(s.url+rxdb.Path, nil)
-	if err == nil || r == nil || r.StatusCode != http.StatusServiceUnavailable {
-		t.Fatalf("%v, %v", r, err)
+	ws, _, err := websocket.DefaultDialer.Dial(s.url+rxdb.Path, nil)
+	if err != nil {
+		t.Fatal(err)
 	}
-	r.Body.Close()
+	defer ws.Close()
+	if e := (&client{t: t, ws: ws}).closes(); e.Code != protocol.CloseTryAgainLater || !strings.Contains(e.Text, "use another node") {
+		t.Errorf("closed with %v", e)
+	}
+	a.silent()
 	a.ws.Close()
 	s.await(t, func(st rxdb.Stats) bool { return st.Clients == 0 && st.Full == 1 })
 	dial(t, s.url)

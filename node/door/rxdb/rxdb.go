@@ -13,6 +13,7 @@ import (
 	"sync/atomic"
 
 	"github.com/peerservers/peerserver/node/door"
+	"github.com/peerservers/peerserver/protocol"
 	"github.com/peerservers/peerserver/relay"
 )
 
@@ -88,18 +89,11 @@ func upgradeRequired(w http.ResponseWriter, _ *http.Request) {
 }
 
 func (d *Door) serve(w http.ResponseWriter, q *http.Request) {
-	// Refused before the WebSocket is open: after, the library would come back
-	// twice a second.
-	if !d.places.Take() {
-		http.Error(w, "this node has all the RxDB clients that it takes; use another node", http.StatusServiceUnavailable)
-		return
-	}
-	opened := false
 	d.cfg.Host.Upgrade(w, q, door.Socket{}, func(c *door.Conn) door.Session {
-		opened = true
+		if !d.places.Take() {
+			c.CloseLater(protocol.CloseTryAgainLater, "this node has all the RxDB clients that it takes; use another node")
+			return door.Deaf{}
+		}
 		return open(d, c)
 	})
-	if !opened {
-		d.places.Free()
-	}
 }

@@ -83,13 +83,19 @@ func (s *session) Refuse(code protocol.Code) {
 }
 
 // disconnect is how the library's server answers whatever is wrong. Those who
-// are left in the rooms are told at once.
+// are left in the rooms are told at once. Whoever is refused, and has done nothing
+// wrong, is closed a little later: the library is back half a second after it.
 func (s *session) disconnect(code int, reason string) {
 	if s.ended {
 		return
 	}
 	s.d.refused.Add(1)
-	s.c.Close(code, reason)
+	switch code {
+	case protocol.CloseTryAgainLater, protocol.CloseDenied:
+		s.c.CloseLater(code, reason)
+	default:
+		s.c.Close(code, reason)
+	}
 	s.leave()
 }
 
