@@ -1,7 +1,9 @@
 package relay
 
 import (
+	"crypto/ed25519"
 	"fmt"
+	"sync"
 	"testing"
 	"time"
 )
@@ -59,11 +61,11 @@ func TestRenameToAnIDInUse(t *testing.T) {
 		old := sc.nodes[0].join("x", subscriberWho(true))
 		sc.wait(time.Second)
 		a := sc.nodes[0].join("a", subscriberWho(true))
-		sc.wait(time.Second)
+		sc.wait(20 * time.Millisecond)
 		if err := a.m.Rename("x"); err != nil {
 			t.Fatal(err)
 		}
-		sc.wait(time.Second)
+		sc.wait(200 * time.Millisecond) // other nodes are told at once
 		if len(old.of(KindReplaced, "")) != 1 {
 			t.Error("who had the id is not told")
 		}
@@ -83,4 +85,50 @@ func TestRenameToAnIDInUse(t *testing.T) {
 			t.Error("the empty id is taken")
 		}
 	})
+}
+
+// tally counts what a member gets.
+type tally struct{ n int }
+
+func (c *tally) Deliver(e *Event) bool { // under the swarm's lock
+	if e.Kind == KindPublish {
+		c.n++
+	}
+	return true
+}
+
+// Members change their ids while publishes come: each gets all of them, once.
+func TestRenameWhileOthersPublish(t *testing.T) {
+	_, key, _ := ed25519.GenerateKey(nil)
+	r, err := New(Config{Key: key})
+	if err != nil {
+		t.Fatal(err)
+	}
+	const members, publishes = 200, 2000
+	var all [members]tally
+	var joined [members]*Member
+	for i := range all {
+		if joined[i], err = r.Join(testApp, Joining{ID: fmt.Sprint(i), Sink: &all[i], TakesOffers: true, Subscriber: true}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var both sync.WaitGroup
+	both.Go(func() {
+		for range publishes {
+			r.Publish(testApp, "speaker", []byte("hi"))
+		}
+	})
+	both.Go(func() {
+		for n := range publishes {
+			if err := joined[n%members].Rename(fmt.Sprint("again ", n)); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+	both.Wait()
+	for i := range all {
+		if all[i].n != publishes {
+			t.Errorf("member %d was given %d of %d", i, all[i].n, publishes)
+		}
+	}
 }

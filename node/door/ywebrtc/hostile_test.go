@@ -20,12 +20,12 @@ import (
 func TestGarbage(t *testing.T) {
 	s := start(t, door.Config{}, relay.Config{}, 0)
 	other := enters(t, s.url+path, "room")
-	c := enters(t, s.url+path, "room")
+	c := enters(t, s.url+path, "room", "") // the reference takes the empty topic, and publishes nothing to it
 	garbage := []string{
 		"", " ", "garbage", "{", "}", "nul", `{"type":"publish","topic":"room"`, `{"type":"publish","topic":"room"}}`, "\x00\xff\xfe", "\xef\xbb\xbf{}",
 		"{\"type\":\"publish\",\"topic\":\"room\",\"data\":\"\xff\"}", strings.Repeat("[", 60_000), strings.Repeat(`{"a":`, 10_000), `[{"type":"ping"}]`, `{"type":["ping"]}`,
 		`{"TYPE":"ping"}`, `{"type":"PING"}`, `{"type":"subscribe","topics":"room"}`, `{"type":"subscribe","topics":{"0":"x","length":1}}`, `{"type":"subscribe","topics":7}`,
-		`{"type":"publish","topic":{},"data":1}`, `{"type":"publish","topic":true}`, `{"type":"publish","topic":null}`, `{"__proto__":{"type":"ping"}}`,
+		`{"type":"publish","topic":{},"data":1}`, `{"type":"publish","topic":true}`, `{"type":"publish","topic":null}`, `{"__proto__":{"type":"ping"}}`, `{"type":"publish","topic":"","data":1}`,
 		`{"type":"publish","topic":"room","clients":1,"clients":2}`, `{"type":"publish","topic":"room","data":NaN}`, `{"type":"publish","topic":"room","data":'x'}`,
 	}
 	for _, m := range garbage {
