@@ -31,7 +31,6 @@ type visit struct {
 	// What it is told, before the close if there is one, when the token is
 	// missing and when the app is not served.
 	denied, unlisted string
-	early            bool   // without a token the upgrade itself fails
 	greets           bool   // the node greets with what in is, before it knows the app
 	listed           string // --app of the app "listed-app"
 }
@@ -66,13 +65,25 @@ func visits() []visit {
 		},
 		{
 			door: "rxdb", path: at("/rxdb"), says: text(`{"type":"join","room":"APP"}`), listed: "rxdb:listed-app",
-			in: `"type":"joined"`, early: true,
+			in: `"type":"joined"`,
 		},
 		{
 			door: "matchbox", path: func(app string) string { return "/matchbox/" + app }, listed: "matchbox:listed-app",
 			in: `{"IdAssigned":`, greets: true,
 		},
 	}
+}
+
+// each plays a scene with the clients of each door, at the same time.
+func each(t *testing.T, play func(t *testing.T, v visit)) {
+	t.Run("door", func(t *testing.T) {
+		for _, v := range visits() {
+			t.Run(v.door, func(t *testing.T) {
+				t.Parallel()
+				play(t, v)
+			})
+		}
+	})
 }
 
 func (v visit) speak(t *testing.T, c *visitor, app string) {
@@ -203,19 +214,19 @@ func (v visit) letsIn(t *testing.T, n *node.Node, path, origin, app string) {
 	}
 }
 
-// keepsOut checks that a client is told why it may not come, and closed.
-func (v visit) keepsOut(t *testing.T, n *node.Node, path, origin, reason string) {
+// keepsOut checks that a client is told why it may not come, and closed, which
+// takes a moment: what it returns waits for that.
+func (v visit) keepsOut(t *testing.T, n *node.Node, path, origin, reason string) (soon func()) {
 	t.Helper()
 	c, answer := v.come(t, n, path, origin)
-	if v.early {
-		if c != nil || answer.StatusCode != http.StatusForbidden {
-			t.Errorf("%s: was not refused: %v", path, answer)
-		}
-		return
-	}
 	if c == nil {
 		t.Fatalf("%s: status %d", path, answer.StatusCode)
 	}
+	return func() { v.isTold(t, c, path, origin, reason) }
+}
+
+func (v visit) isTold(t *testing.T, c *visitor, path, origin, reason string) {
+	t.Helper()
 	heard, closed := c.hears("")
 	if closed == nil || closed.Code != protocol.CloseDenied || !strings.Contains(closed.Text, reason) || strings.Contains(heard, v.in) {
 		t.Errorf("%s: closed with %v after %q", path, closed, heard)
@@ -238,18 +249,24 @@ func TestTokenAtEachDoor(t *testing.T) {
 	var mu sync.Mutex
 	var log bytes.Buffer
 	n := startNode(t, node.Config{Tokens: []string{"another-token-of-tests", token}, Log: slog.New(slog.NewTextHandler(&locked{&mu, &log}, &slog.HandlerOptions{Level: slog.LevelDebug}))})
+	var soon []func()
 	for _, v := range visits() {
-		t.Run(v.door, func(t *testing.T) {
-			path := v.path("my-app")
-			v.keepsOut(t, n, path, "", "this node is private")
-			v.keepsOut(t, n, withQuery(path, "token", "a-wrong-token-0123456"), "", "this node is private")
-			v.keepsOut(t, n, "/t/a-wrong-token-0123456"+path, "", "this node is private")
-			v.letsIn(t, n, "/t/"+token+path, "", "my-app")
-			if v.door != "peerjs" { // whose clients have a token of their own there
-				v.letsIn(t, n, withQuery(path, "token", token), "https://page.example", "my-app")
-			}
-		})
+		for _, path := range []string{
+			v.path("my-app"), withQuery(v.path("my-app"), "token", "a-wrong-token-0123456"), "/t/a-wrong-token-0123456" + v.path("my-app"),
+		} {
+			soon = append(soon, v.keepsOut(t, n, path, "", "this node is private"))
+		}
 	}
+	for _, wait := range soon {
+		wait()
+	}
+	each(t, func(t *testing.T, v visit) {
+		path := v.path("my-app")
+		v.letsIn(t, n, "/t/"+token+path, "", "my-app")
+		if v.door != "peerjs" { // whose clients have a token of their own there
+			v.letsIn(t, n, withQuery(path, "token", token), "https://page.example", "my-app")
+		}
+	})
 	if got := n.Stats().Clients.Denied; got < 3*uint64(len(visits())) {
 		t.Errorf("%d denied", got)
 	}
@@ -286,7 +303,7 @@ func TestTokenOfPeerJS(t *testing.T) {
 	} {
 		v.letsIn(t, n, path, "", "")
 	}
-	v.keepsOut(t, n, "/peerjs-server/peerjs?key="+token+"x&id=a3&token=0.1", "", "private")
+	v.keepsOut(t, n, "/peerjs-server/peerjs?key="+token+"x&id=a3&token=0.1", "", "private")()
 	for path, want := range map[string]int{
 		"/t/" + token + "/peerjs/id": 200, "/t/" + token + "/peerjs/peers": 200, "/peerjs-server/" + token + "/peers": 200,
 		"/peerjs/peers?token=" + token: 200, "/peerjs/peers": 403, "/peerjs-server/" + token + "x/peers": 403, "/peerjs-server/peerjs/peers": 403,
@@ -305,7 +322,7 @@ func TestTokenOfPeerJS(t *testing.T) {
 func TestPrivateNode(t *testing.T) {
 	n := startNode(t, node.Config{Tokens: []string{token}})
 	root := visit{door: "tracker", in: `"interval":`, denied: `"failure reason":"this node is private`, says: func(_ *testing.T, v *visitor, _ string) { v.say(announce(hash("a"), peer("p"))) }}
-	root.keepsOut(t, n, "/", "", "this node is private")
+	root.keepsOut(t, n, "/", "", "this node is private")()
 	for _, path := range []string{"/?token=" + token, "/t/" + token, "/t/" + token + "/"} {
 		root.letsIn(t, n, path, "", "")
 	}
@@ -335,14 +352,18 @@ func TestPrivateNode(t *testing.T) {
 // not programs.
 func TestOriginAtEachDoor(t *testing.T) {
 	n := startNode(t, node.Config{Origins: []string{"https://good.example"}})
+	var soon []func()
 	for _, v := range visits() {
-		t.Run(v.door, func(t *testing.T) {
-			path := v.path("my-app")
-			v.keepsOut(t, n, path, "https://bad.example", "not for pages of this origin")
-			v.letsIn(t, n, path, "https://good.example", "my-app")
-			v.letsIn(t, n, strings.ReplaceAll(path, "alice", "bob"), "", "my-app")
-		})
+		soon = append(soon, v.keepsOut(t, n, v.path("my-app"), "https://bad.example", "not for pages of this origin"))
 	}
+	for _, wait := range soon {
+		wait()
+	}
+	each(t, func(t *testing.T, v visit) {
+		path := v.path("my-app")
+		v.letsIn(t, n, path, "https://good.example", "my-app")
+		v.letsIn(t, n, strings.ReplaceAll(path, "alice", "bob"), "", "my-app")
+	})
 	for origin, want := range map[string]int{"https://good.example": 200, "https://bad.example": 403, "": 200} {
 		if answer, _ := ask(t, n, http.MethodGet, "/stats.json", http.Header{"Origin": {origin}}); answer.StatusCode != want {
 			t.Errorf("a page of %q: %d, want %d", origin, answer.StatusCode, want)
@@ -358,23 +379,21 @@ func TestAppsAtEachDoor(t *testing.T) {
 		apps = append(apps, v.listed)
 	}
 	n := startNode(t, node.Config{Apps: apps})
-	for _, v := range visits() {
-		t.Run(v.door, func(t *testing.T) {
-			v.letsIn(t, n, v.path("listed-app"), "", "listed-app")
-			c, answer := v.come(t, n, v.path("other-app"), "")
-			if c == nil {
-				t.Fatalf("status %d", answer.StatusCode)
-			}
-			v.speak(t, c, "other-app")
-			heard, closed := c.hears(v.unlisted)
-			if (!v.greets && strings.Contains(heard, v.in)) || !strings.Contains(heard, v.unlisted) {
-				t.Errorf("is told %q, want %q", heard, v.unlisted)
-			}
-			if v.unlisted == "" && (closed == nil || closed.Code != protocol.CloseDenied || !strings.Contains(closed.Text, "use another node")) {
-				t.Errorf("closed with %v after %q", closed, heard)
-			}
-		})
-	}
+	each(t, func(t *testing.T, v visit) {
+		v.letsIn(t, n, v.path("listed-app"), "", "listed-app")
+		c, answer := v.come(t, n, v.path("other-app"), "")
+		if c == nil {
+			t.Fatalf("status %d", answer.StatusCode)
+		}
+		v.speak(t, c, "other-app")
+		heard, closed := c.hears(v.unlisted)
+		if (!v.greets && strings.Contains(heard, v.in)) || !strings.Contains(heard, v.unlisted) {
+			t.Errorf("is told %q, want %q", heard, v.unlisted)
+		}
+		if v.unlisted == "" && (closed == nil || closed.Code != protocol.CloseDenied || !strings.Contains(closed.Text, "use another node")) {
+			t.Errorf("closed with %v after %q", closed, heard)
+		}
+	})
 }
 
 func TestAccessIsChecked(t *testing.T) {

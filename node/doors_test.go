@@ -110,34 +110,32 @@ func TestClientsOfADoor(t *testing.T) {
 		clients[name] = 1
 	}
 	n := startNode(t, node.Config{Clients: clients})
-	for _, v := range visits() {
-		t.Run(v.door, func(t *testing.T) {
-			first, answer := v.come(t, n, v.path("my-app"), "")
-			if first == nil {
-				t.Fatalf("status %d", answer.StatusCode)
+	each(t, func(t *testing.T, v visit) {
+		first, answer := v.come(t, n, v.path("my-app"), "")
+		if first == nil {
+			t.Fatalf("status %d", answer.StatusCode)
+		}
+		v.speak(t, first, "my-app")
+		if heard, closed := first.hears(v.in); closed != nil {
+			t.Fatalf("closed with %v after %q", closed, heard)
+		}
+		if second, answer := v.come(t, n, strings.ReplaceAll(v.path("my-app"), "alice", "bob"), ""); second == nil {
+			if answer.StatusCode != http.StatusServiceUnavailable {
+				t.Errorf("status %d", answer.StatusCode)
 			}
-			v.speak(t, first, "my-app")
-			if heard, closed := first.hears(v.in); closed != nil {
-				t.Fatalf("closed with %v after %q", closed, heard)
+		} else if heard, closed := second.hears(""); closed == nil || !strings.Contains(heard, full[v.door]) || strings.Contains(heard, v.in) {
+			t.Errorf("closed with %v after %q, want %q", closed, heard, full[v.door])
+		}
+		first.ws.Close()
+		eventually(t, func() bool { // when the node has seen that
+			third, _ := v.come(t, n, strings.ReplaceAll(v.path("my-app"), "alice", "carol"), "")
+			if third == nil {
+				return false
 			}
-			if second, answer := v.come(t, n, strings.ReplaceAll(v.path("my-app"), "alice", "bob"), ""); second == nil {
-				if answer.StatusCode != http.StatusServiceUnavailable {
-					t.Errorf("status %d", answer.StatusCode)
-				}
-			} else if heard, closed := second.hears(""); closed == nil || !strings.Contains(heard, full[v.door]) || strings.Contains(heard, v.in) {
-				t.Errorf("closed with %v after %q, want %q", closed, heard, full[v.door])
-			}
-			first.ws.Close()
-			eventually(t, func() bool { // when the node has seen that
-				third, _ := v.come(t, n, strings.ReplaceAll(v.path("my-app"), "alice", "carol"), "")
-				if third == nil {
-					return false
-				}
-				defer third.ws.Close()
-				return third.isIn(v, "my-app")
-			}, "its place is not given back")
-		})
-	}
+			defer third.ws.Close()
+			return third.isIn(v, "my-app")
+		}, "its place is not given back")
+	})
 }
 
 // isIn says whether a client gets in.

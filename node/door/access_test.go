@@ -13,11 +13,11 @@ import (
 	"github.com/peerservers/peerserver/protocol"
 )
 
-// turnedAway dials and says how the connection is closed, at the next sweep; ""
-// if the client is let in. What it is told before that goes to word.
+// turnedAway dials and says how the connection is closed; "" if the client
+// is let in. What it is told before that goes to word.
 func (s *scene) turnedAway(path string, header http.Header, word *string) string {
 	s.t.Helper()
-	defer s.sweepAll()()
+	defer s.closeSoon()()
 	ws, _, err := insecure.Dial(s.url+path, header)
 	if err != nil {
 		s.t.Fatal(err)
@@ -44,8 +44,8 @@ func (s *scene) turnedAway(path string, header http.Header, word *string) string
 	}
 }
 
-// sweepAll closes those that are to be closed at a sweep until it is told to end.
-func (s *scene) sweepAll() (end func()) {
+// closeSoon closes those that are to be closed soon until it is told to end.
+func (s *scene) closeSoon() (end func()) {
 	done := make(chan struct{})
 	var sweeping sync.WaitGroup
 	sweeping.Go(func() {
@@ -110,7 +110,7 @@ func TestTokens(t *testing.T) {
 	}
 }
 
-// Who is turned away is not closed before the next sweep: some libraries would be
+// Who is turned away is not closed at once: some libraries would be
 // back at once.
 func TestTurnedAwayLater(t *testing.T) {
 	s := serve(t, Config{Tokens: []string{"0123456789abcdef"}}, overFront)
@@ -128,7 +128,7 @@ func TestTurnedAwayLater(t *testing.T) {
 		s.host.mu.Lock()
 		defer s.host.mu.Unlock()
 		return len(s.host.leaving) == 1
-	}, "it is not to be closed at the next sweep")
+	}, "it is not to be closed soon")
 	s.host.closeLeaving()
 	closedWith(t, ws, protocol.CloseDenied)
 }

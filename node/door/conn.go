@@ -202,9 +202,9 @@ func (c *Conn) Close(code int, reason string) {
 	}
 }
 
-// CloseLater is Close at the next sweep, some seconds from now: for clients that
-// may not come, or not now, whose library would come back at once and for ever.
-// The session is to heed nothing that they still send. It is called once.
+// CloseLater is Close within leaveEvery: for clients that may not come, or not
+// now, whose library would come back in the same moment, for ever. The session is
+// to heed nothing that they still send. It is called once.
 func (c *Conn) CloseLater(code int, reason string) {
 	h := c.host
 	h.mu.Lock()
@@ -212,7 +212,7 @@ func (c *Conn) CloseLater(code int, reason string) {
 	h.leaving = append(h.leaving, leaving{c, code, reason})
 }
 
-// leaving is a connection that is closed at the next sweep.
+// leaving is a connection that is closed soon.
 type leaving struct {
 	c      *Conn
 	code   int

@@ -21,6 +21,7 @@ const (
 	closeLinger = 5 * time.Second
 	drainChunk  = 16 << 10
 	sweepEvery  = 5 * time.Second
+	leaveEvery  = 2 * time.Second  // see Conn.CloseLater
 	pingAfter   = 45 * time.Second // of quiet: proxies close at 60 s
 	silentLimit = 120 * time.Second
 )
@@ -135,9 +136,13 @@ func (h *Host) Serve(ctx context.Context) error {
 	}
 	tick := time.NewTicker(sweepEvery)
 	defer tick.Stop()
+	leave := time.NewTicker(leaveEvery)
+	defer leave.Stop()
 	for ctx.Err() == nil {
 		select {
 		case <-ctx.Done():
+		case <-leave.C:
+			h.closeLeaving()
 		case now := <-tick.C:
 			h.hangUp(ctx, now)
 			h.sweep(now)
@@ -211,7 +216,6 @@ func (h *Host) sweep(now time.Time) {
 	}
 	h.scratch = list
 	h.mu.Unlock()
-	h.closeLeaving()
 	for i, c := range list {
 		list[i] = nil
 		c.sweep(now)
