@@ -87,6 +87,27 @@ func TestRenameToAnIDInUse(t *testing.T) {
 	})
 }
 
+// Other nodes are told of the new id at once: until then one that has it too
+// would be given everything as well.
+func TestRenameIsTold(t *testing.T) {
+	play(t, 2, func(sc *scene) {
+		sc.meet(sc.nodes...)
+		elsewhere := sc.nodes[1].join("x", subscriberWho(true))
+		sc.wait(time.Second)
+		a := sc.nodes[0].join("a", subscriberWho(true))
+		sc.wait(20 * time.Millisecond)
+		if err := a.m.Rename("x"); err != nil {
+			t.Fatal(err)
+		}
+		sc.wait(200 * time.Millisecond)
+		sc.nodes[0].r.Publish(testApp, "speaker", []byte("hi"))
+		sc.wait(time.Second)
+		if n, e := len(a.of(KindPublish, "")), len(elsewhere.of(KindPublish, "")); n != 1 || e != 0 {
+			t.Errorf("%d, and %d elsewhere", n, e)
+		}
+	})
+}
+
 // tally counts what a member gets.
 type tally struct{ n int }
 
@@ -104,7 +125,7 @@ func TestRenameWhileOthersPublish(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	const members, publishes = 200, 2000
+	const members, publishes = 100, 10_000
 	var all [members]tally
 	var joined [members]*Member
 	for i := range all {
@@ -113,13 +134,20 @@ func TestRenameWhileOthersPublish(t *testing.T) {
 		}
 	}
 	var both sync.WaitGroup
+	done := make(chan struct{})
 	both.Go(func() {
+		defer close(done)
 		for range publishes {
 			r.Publish(testApp, "speaker", []byte("hi"))
 		}
 	})
 	both.Go(func() {
-		for n := range publishes {
+		for n := 0; ; n++ {
+			select {
+			case <-done:
+				return
+			default:
+			}
 			if err := joined[n%members].Rename(fmt.Sprint("again ", n)); err != nil {
 				t.Error(err)
 			}
