@@ -80,20 +80,27 @@ func (b *bucket) charge(now int64, n, rate, burst int) time.Duration {
 	return wait
 }
 
-// addresses counts what each address uses. It holds no address without a
-// connection or a member.
+// maxLeft bounds the addresses that are remembered when they have gone.
+const maxLeft = 100_000
+
+// addresses counts what each address uses. It holds an address while that has a
+// connection or a member, and until its buckets are full again: who closes each
+// connection before the next would have new ones else.
 type addresses struct {
 	quota Quota
 
-	mu sync.Mutex
-	m  map[netip.Addr]*address
+	mu   sync.Mutex
+	m    map[netip.Addr]*address
+	left []*address // that have no connection and no member, oldest first
 }
 
 // address is one address that has connections. A nil address is not bounded.
 type address struct {
 	key netip.Addr
 
-	conns int // guarded by addresses.mu
+	// Guarded by addresses.mu.
+	conns int
+	left  bool // on the list
 
 	mu                    sync.Mutex
 	members               int
@@ -117,6 +124,7 @@ func (t *addresses) open(a netip.Addr) (*address, bool) {
 	k := addressKey(a)
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	t.forgetLeft()
 	e := t.m[k]
 	if e == nil {
 		e = &address{key: k}
@@ -149,9 +157,38 @@ func (t *addresses) tidy(e *address) {
 
 // forget is called with mu held.
 func (t *addresses) forget(e *address) {
-	if e.conns == 0 && e.isEmpty() && t.m[e.key] == e {
-		delete(t.m, e.key)
+	if e.conns > 0 || e.left || t.m[e.key] != e {
+		return
 	}
+	switch empty, full := e.state(time.Now()); {
+	case !empty:
+	case full || len(t.left) >= maxLeft:
+		delete(t.m, e.key)
+	default:
+		e.left = true
+		t.left = append(t.left, e)
+	}
+}
+
+// forgetLeft is called with mu held, and now and then.
+func (t *addresses) forgetLeft() {
+	for len(t.left) > 0 {
+		e := t.left[0]
+		if empty, full := e.state(time.Now()); e.conns == 0 && empty && !full {
+			return // nor are those after it, or not for long
+		}
+		t.left[0] = nil
+		t.left = t.left[1:]
+		e.left = false
+		t.forget(e)
+	}
+}
+
+// state says whether an address has no members, and full buckets.
+func (e *address) state(now time.Time) (empty, full bool) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.members == 0, int64(max(e.messages, e.bytes, e.data)) <= now.UnixNano()
 }
 
 func (e *address) takeMessages(now int64, n int, q *Quota) bool {

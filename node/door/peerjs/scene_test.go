@@ -13,6 +13,7 @@ import (
 
 	"github.com/peerservers/peerserver/node/door"
 	"github.com/peerservers/peerserver/node/door/peerjs"
+	"github.com/peerservers/peerserver/relay"
 	"github.com/peerservers/peerserver/testnet"
 )
 
@@ -36,8 +37,13 @@ func open(t *testing.T, n *testnet.Net, i int, cfg peerjs.Config) *place {
 
 func openAt(t *testing.T, n *testnet.Net, i int, cfg peerjs.Config, on door.Config) *place {
 	t.Helper()
+	return openOn(t, n.Relay(i), cfg, on)
+}
+
+func openOn(t *testing.T, r *relay.Relay, cfg peerjs.Config, on door.Config) *place {
+	t.Helper()
 	p := &place{host: door.NewHost(on)}
-	cfg.Host, cfg.Relay = p.host, n.Relay(i)
+	cfg.Host, cfg.Relay = p.host, r
 	p.door = peerjs.New(cfg)
 	sockets, plain := http.NewServeMux(), http.NewServeMux()
 	p.door.Register(sockets, plain)
