@@ -93,8 +93,9 @@ func TestRenameIsTold(t *testing.T) {
 	play(t, 2, func(sc *scene) {
 		sc.meet(sc.nodes...)
 		elsewhere := sc.nodes[1].join("x", subscriberWho(true))
+		sc.nodes[0].join("other", subscriberWho(true))
 		sc.wait(time.Second)
-		a := sc.nodes[0].join("a", subscriberWho(true))
+		a := sc.nodes[0].join("a", subscriberWho(true)) // which is told at once too
 		sc.wait(20 * time.Millisecond)
 		if err := a.m.Rename("x"); err != nil {
 			t.Fatal(err)
