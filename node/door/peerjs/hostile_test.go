@@ -179,7 +179,7 @@ func TestSlowReader(t *testing.T) {
 	_, at := pair(t, peerjs.Config{})
 	url := "ws://" + at[1].addr + "/peerjs?" + query("chess", "slow", "x")
 	small := &websocket.Dialer{NetDial: func(network, addr string) (net.Conn, error) {
-		c, err := net.Dial(network, addr) //nolint:noctx // a test's
+		c, err := net.Dial(network, addr)
 		if err == nil {
 			err = c.(*net.TCPConn).SetReadBuffer(4 << 10)
 		}

@@ -56,6 +56,7 @@ func app(key string) protocol.AppID { return protocol.App(Name, []byte(key), nil
 // Stats are the door's totals.
 type Stats struct {
 	Clients  int    `json:"clients"` // sockets
+	Full     uint64 `json:"full"`    // clients for which there was no place
 	Members  int    `json:"members"` // of these, that have their id
 	Messages uint64 `json:"messages"`
 	Relayed  uint64 `json:"relayed"` // to clients here
@@ -69,9 +70,9 @@ func (d *Door) Name() string { return Name }
 
 // Stats implements door.Door.
 func (d *Door) Stats() any {
-	clients, _ := d.places.Count()
+	clients, full := d.places.Count()
 	return Stats{
-		Clients: clients, Members: int(d.members.Load()), Messages: d.messages.Load(), Relayed: d.relayed.Load(),
+		Clients: clients, Full: full, Members: int(d.members.Load()), Messages: d.messages.Load(), Relayed: d.relayed.Load(),
 		Expired: d.expired.Load(), Taken: d.taken.Load(), Refused: d.refused.Load(),
 	}
 }
