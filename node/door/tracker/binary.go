@@ -1,6 +1,10 @@
 package tracker
 
-import "unicode/utf8"
+import (
+	"unicode/utf8"
+
+	"github.com/peerservers/peerserver/node/door/scan"
+)
 
 // The protocol's binary fields are strings of characters U+0000 to U+00FF, one
 // byte each. In JSON such a character comes raw in UTF-8 or as an escape.
@@ -52,7 +56,7 @@ func unescape(v []byte) (byte, int) {
 	case 'u':
 		var c [4]byte
 		for i := range c {
-			c[i], _ = unhex(v[2+i])
+			c[i], _ = scan.Unhex(v[2+i])
 		}
 		if c[0]|c[1] != 0 {
 			return 0, 0

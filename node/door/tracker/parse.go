@@ -4,10 +4,12 @@ import (
 	"bytes"
 	"encoding/json"
 	"unicode/utf8"
+
+	"github.com/peerservers/peerserver/node/door/scan"
 )
 
-// parse is what scan must agree with: it splits a message with encoding/json,
-// and decides on all that scan gives up on.
+// parse is what quick must agree with: it splits a message with encoding/json,
+// and decides on all that quick gives up on.
 func parse(b []byte, f *fields) bool {
 	f.reset()
 	// encoding/json would repair it, and one client's bad bytes in another's
@@ -47,7 +49,7 @@ func parse(b []byte, f *fields) bool {
 }
 
 // split finds the fields of a message.
-func split(b []byte, f *fields) bool { return scan(b, f) || parse(b, f) }
+func split(b []byte, f *fields) bool { return quick(b, f) || parse(b, f) }
 
 // falsy is JavaScript's idea of a JSON value: absent, null, false, 0 or "".
 func falsy(v []byte) bool {
@@ -81,16 +83,10 @@ func text(v []byte) (string, bool) {
 	if len(v) < 2 || v[0] != '"' {
 		return "", false
 	}
-	if inner := v[1 : len(v)-1]; plain(inner, 0) == len(inner) {
+	if inner := v[1 : len(v)-1]; scan.Plain(inner, 0) == len(inner) {
 		return string(inner), true
 	}
 	var s string
 	err := json.Unmarshal(v, &s)
 	return s, err == nil
-}
-
-// valid says whether b is one JSON value.
-func valid(b []byte) bool {
-	s := scanner{b: b}
-	return s.value() && s.end() || utf8.Valid(b) && json.Valid(b)
 }

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/peerservers/peerserver/node/door"
+	"github.com/peerservers/peerserver/node/door/scan"
 	"github.com/peerservers/peerserver/relay"
 )
 
@@ -93,7 +94,7 @@ func (p *peer) write(e *relay.Event) bool {
 // pass writes what another peer sent.
 func (p *peer) pass(start string, e *relay.Event, class door.Class) bool {
 	// Another node's word is no proof that this is JSON.
-	if e.Foreign && (len(e.From) != len(id{}) || !valid(e.Payload)) {
+	if e.Foreign && (len(e.From) != len(id{}) || !scan.Valid(e.Payload)) {
 		return false
 	}
 	b, ok := p.c.Begin()
