@@ -47,16 +47,12 @@ func TestWithout(t *testing.T) {
 			if c != nil || answer.StatusCode != http.StatusNotFound {
 				t.Errorf("its path is served: %v", answer)
 			}
-			_, body := get(t, n, "/stats.json")
-			var s struct{ Doors map[string]map[string]any }
-			if err := json.Unmarshal([]byte(body), &s); err != nil {
-				t.Fatal(err)
-			}
+			s := statsOf(t, n)
 			_, metrics := fetch(t, n, "/metrics")
 			for _, name := range node.Doors() {
 				on := name != v.door
 				if (s.Doors[name] != nil) != on || strings.Contains(metrics, `{door="`+name+`"}`) != on {
-					t.Errorf("door %s: %s", name, body)
+					t.Errorf("door %s: %v", name, s.Doors)
 				}
 			}
 			for _, other := range visits() {
@@ -66,6 +62,18 @@ func TestWithout(t *testing.T) {
 			}
 		})
 	}
+}
+
+// doorStats is the part of /stats.json that doors have.
+type doorStats struct{ Doors map[string]map[string]any }
+
+func statsOf(t *testing.T, n *node.Node) (s doorStats) {
+	t.Helper()
+	_, body := get(t, n, "/stats.json")
+	if err := json.Unmarshal([]byte(body), &s); err != nil {
+		t.Fatal(err)
+	}
+	return s
 }
 
 // Where the tracker is off, the next door at / answers who is nobody's; where
@@ -125,6 +133,9 @@ func TestClientsOfADoor(t *testing.T) {
 			}
 		} else if heard, closed := second.hears(""); closed == nil || !strings.Contains(heard, full[v.door]) || strings.Contains(heard, v.in) {
 			t.Errorf("closed with %v after %q, want %q", closed, heard, full[v.door])
+		}
+		if door := statsOf(t, n).Doors[v.door]; door["full"] != 1.0 {
+			t.Errorf("it counts %v", door)
 		}
 		first.ws.Close()
 		eventually(t, func() bool { // when the node has seen that

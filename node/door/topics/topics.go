@@ -54,6 +54,7 @@ func NewHub(cfg Config) *Hub {
 // Stats are totals of a door.
 type Stats struct {
 	Clients       int    `json:"clients"`
+	Full          uint64 `json:"full"`   // clients for which there was no place
 	Topics        int    `json:"topics"` // that somebody here is subscribed to
 	Subscriptions int    `json:"subscriptions"`
 	Messages      uint64 `json:"messages"`
@@ -65,11 +66,11 @@ type Stats struct {
 
 // Stats are the totals so far.
 func (h *Hub) Stats() Stats {
-	clients, _ := h.places.Count()
+	clients, full := h.places.Count()
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return Stats{
-		Clients: clients, Topics: len(h.here), Subscriptions: h.all, Messages: h.messages.Load(), Published: h.published.Load(),
+		Clients: clients, Full: full, Topics: len(h.here), Subscriptions: h.all, Messages: h.messages.Load(), Published: h.published.Load(),
 		Delivered: h.delivered.Load(), Ignored: h.bad.Load(), Refused: h.refused.Load(),
 	}
 }
