@@ -85,7 +85,7 @@ var differences = map[string]difference{
 	"nobody comes to any of two": {
 		"the two may come in either order",
 		func(s []step) []step {
-			s[3].Unordered = true
+			s[4].Unordered = true
 			return s
 		},
 	},
