@@ -19,7 +19,7 @@ type membership struct {
 }
 
 func (m *membership) flags(fs *flag.FlagSet) {
-	fs.Var(&m.nodes, "node", "`URL` of a node, ws://host:port or wss://host; may be repeated; ws://127.0.0.1:8787 if none is given")
+	fs.Var(&m.nodes, "node", "`URL` of a node, ws://host:port or wss://host, with ?token= behind it if it is private; may be repeated; ws://127.0.0.1:8787 if none is given")
 	fs.StringVar(&m.secret, "secret", "", "the app's `secret`: only those who have it are met")
 	fs.StringVar(&m.name, "name", "", "`name` that the others are shown")
 	fs.BoolVar(&m.lan, "lan", false, "meet peers and nodes on the local network too; only those if no --node is given")
