@@ -439,3 +439,28 @@ func TestListedApps(t *testing.T) {
 		}
 	}
 }
+
+// A private node links with others as any node does, and its members meet those
+// who come to them.
+func TestPrivateNodeIsLinked(t *testing.T) {
+	open := startNode(t, node.Config{})
+	app := "tracker:" + hex.EncodeToString([]byte(hash("listed-app")))
+	n := startNode(t, node.Config{Tokens: []string{token}, Apps: []string{app}, Origins: []string{"https://good.example"}, Peers: []string{"http://" + open.Addr().String()}})
+	there := startNode(t, node.Config{Peers: []string{"http://" + n.Addr().String()}})
+	a, b := dial(t, n, "/t/"+token), dial(t, there, "/")
+	a.until(announce(hash("listed-app"), peer("alice")), reply(hash("listed-app"), 40, 0, 1))
+	b.send(announce(hash("listed-app"), peer("bob"), offers(offer("o", "sdp"))))
+	b.next()
+	a.wants(offered(hash("listed-app"), peer("bob"), "o", `{"type":"offer","sdp":"sdp"}`))
+	// What is not listed is not asked about elsewhere.
+	b.send(announce(hash("other-app"), peer("bob"), `"left":0`))
+	b.next()
+	a.send(`{"action":"scrape","info_hash":` + quote(hash("other-app")) + `}`)
+	if got := a.next(); !strings.Contains(got, `"complete":0,"incomplete":0`) {
+		t.Errorf("it counts those of an app that is not listed: %s", got)
+	}
+	a.send(announce(hash("other-app"), peer("alice")))
+	if got := a.next(); !strings.Contains(got, `"failure reason":"this node serves only`) {
+		t.Errorf("got %s", got)
+	}
+}

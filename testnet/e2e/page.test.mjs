@@ -57,6 +57,15 @@ describe('the page', { skip }, () => {
         const code = await panel.textContent();
         assert.ok(code.includes(`'${a}'`) && code.toLowerCase().includes(library.toLowerCase()), code);
       }
+      const { hostname, port } = new URL(a);
+      for (const [library, line] of [
+        ['PeerJS', `{ host: '${hostname}', port: ${port}, secure: false, path: '/peerjs-server', key: 'my-app' }`],
+        ['y-webrtc', `signaling: ['${a}/y-webrtc']`], ['RxDB', `signalingServerUrl: '${a}/rxdb'`],
+      ]) {
+        await visitor.page.click(`role=tab[name="${library}"]`);
+        const code = await visitor.page.locator('[role=tabpanel]:visible').textContent();
+        assert.ok(code.includes(line), code);
+      }
       // Live: another's coming shows without a reload.
       const before = Number(await visitor.text('[data-stat="clients.clients"]'));
       await withVisitors([pageOf(a)], async (other) => {
