@@ -3,7 +3,6 @@ package peerjs_test
 import (
 	"crypto/ed25519"
 	"fmt"
-	"net"
 	"strings"
 	"testing"
 	"time"
@@ -35,6 +34,7 @@ func TestGarbage(t *testing.T) {
 	} {
 		c.send(s)
 		c.sendAs(websocket.BinaryMessage, s)
+		c.send(strings.ReplaceAll(s, "victim", "witness"))
 	}
 	c.send(message("OFFER", "victim", `"`+large[:len(large)-3]+`"`)) // just fits, with its quotes and the kind
 	victim.wants(relayed("OFFER", "hostile", "victim", `"`+large[:len(large)-3]+`"`))
@@ -178,14 +178,7 @@ func TestTooManyMessages(t *testing.T) {
 func TestSlowReader(t *testing.T) {
 	_, at := pair(t, peerjs.Config{})
 	url := "ws://" + at[1].addr + "/peerjs?" + query("chess", "slow", "x")
-	small := &websocket.Dialer{NetDial: func(network, addr string) (net.Conn, error) {
-		c, err := net.Dial(network, addr)
-		if err == nil {
-			err = c.(*net.TCPConn).SetReadBuffer(4 << 10)
-		}
-		return c, err
-	}}
-	ws, answer, err := small.Dial(url, nil)
+	ws, answer, err := websocket.DefaultDialer.Dial(url, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -208,6 +201,18 @@ func TestSlowReader(t *testing.T) {
 	local.wants(expired("slow", "local"))
 	far.wants(expired("slow", "far"))
 	friend.calls("friend", local, "local")
+	// It reads again, and is there.
+	_ = ws.SetReadDeadline(time.Now().Add(patience))
+	for {
+		friend.send(message("OFFER", "slow", `"again"`))
+		_, b, err := ws.ReadMessage()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if string(b) == relayed("OFFER", "friend", "slow", `"again"`) {
+			return
+		}
+	}
 }
 
 // A key that the node does not serve is told as the reference server tells it.
