@@ -54,7 +54,11 @@ func (s *session) enterRoom(name string) {
 		return
 	}
 	p.m, s.in = m, p
-	if !p.begin(m.Members()) {
+	before := m.Members() // of members elsewhere this is what the relay knows best
+	switch {
+	case len(before) >= MaxRoom:
+		s.full()
+	case !p.begin(before):
 		s.disconnect(protocol.CloseTryAgainLater, "too much at once; try again")
 	}
 }

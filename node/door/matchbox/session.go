@@ -108,7 +108,7 @@ func (s *session) disconnect(code int, reason string) {
 func (s *session) admit(n int) bool {
 	switch {
 	case n >= MaxRoom:
-		s.disconnect(protocol.CloseTryAgainLater, fmt.Sprintf("the room has %d members, its limit; use several rooms", MaxRoom))
+		s.full()
 	case s.c.Charge(joinCost+n/joinShare) > 0:
 		s.disconnect(protocol.CloseTryAgainLater, "too many joins from this address; wait before the next")
 	case !s.c.TakeMember():
@@ -117,6 +117,11 @@ func (s *session) admit(n int) bool {
 		return true
 	}
 	return false
+}
+
+// full refuses a client because of all who are in the room.
+func (s *session) full() {
+	s.disconnect(protocol.CloseTryAgainLater, fmt.Sprintf("the room has %d members, its limit; use several rooms", MaxRoom))
 }
 
 // refuse disconnects for an error of the relay, which says what to do about it.

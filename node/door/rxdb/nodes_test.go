@@ -6,6 +6,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/peerservers/peerserver/node/door/rxdb"
+	"github.com/peerservers/peerserver/protocol"
 	"github.com/peerservers/peerserver/testnet"
 )
 
@@ -114,4 +116,29 @@ func TestLinkLost(t *testing.T) {
 	meet(a, b)
 	a.knows(b)
 	b.knows(a)
+}
+
+// A room is full when its members on all nodes are as many as it may have.
+func TestFullOverNodes(t *testing.T) {
+	t.Parallel()
+	net := testnet.Start(t, 2)
+	for range rxdb.MaxRoom {
+		c := enters(t, net.URL(0), "crowd!")
+		go func() { // it takes what it is told
+			for {
+				if _, _, err := c.ws.ReadMessage(); err != nil {
+					return
+				}
+			}
+		}()
+	}
+	first := enters(t, net.URL(1), "crowd!") // before its node knows of the others
+	for len(first.known) <= rxdb.MaxRoom {
+		first.read()
+	}
+	late := dial(t, net.URL(1))
+	late.write(`{"type":"join","room":"crowd!"}`)
+	if e := late.closes(); e.Code != protocol.CloseTryAgainLater || e.Text == "" {
+		t.Errorf("closed with %v", e)
+	}
 }

@@ -121,7 +121,7 @@ func (s *session) join(name string) {
 	n := s.d.cfg.Relay.Audience(app) + 1
 	switch {
 	case n > MaxRoom:
-		s.disconnect(protocol.CloseTryAgainLater, fmt.Sprintf("the room has %d members, its limit; use several rooms", MaxRoom))
+		s.full()
 		return
 	case s.c.Charge(joinCost+2*n*(n*idCost+shownCost)/joinShare) > 0:
 		s.disconnect(protocol.CloseTryAgainLater, "too many joins; wait before the next connection")
@@ -141,9 +141,18 @@ func (s *session) join(name string) {
 	}
 	s.d.members.Add(1)
 	p.m, s.rooms[name] = m, p
-	if !p.begin(m.Members()) {
+	before := m.Members() // of members elsewhere this is what the relay knows best
+	switch {
+	case len(before) >= MaxRoom:
+		s.full()
+	case !p.begin(before):
 		s.disconnect(protocol.CloseTryAgainLater, "too much at once; try again")
 	}
+}
+
+// full refuses a client because of all who are in the room.
+func (s *session) full() {
+	s.disconnect(protocol.CloseTryAgainLater, fmt.Sprintf("the room has %d members, its limit; use several rooms", MaxRoom))
 }
 
 // refuse disconnects for an error of the relay, which says what to do about it.
