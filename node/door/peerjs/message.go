@@ -3,7 +3,7 @@ package peerjs
 import (
 	"bytes"
 	"encoding/json"
-	"unicode/utf8"
+	"github.com/peerservers/peerserver/node/door/scan"
 
 	"github.com/peerservers/peerserver/protocol"
 )
@@ -74,7 +74,7 @@ type message struct {
 // at it says not ok. A frame has to be UTF-8: else a browser that is sent its
 // payload hangs up.
 func parse(b []byte) (m message, ok bool) {
-	if !utf8.Valid(b) || !json.Valid(b) {
+	if !scan.Valid(b) {
 		return m, false
 	}
 	var name string
@@ -188,7 +188,7 @@ func readWire(b []byte, foreign bool) (m message, ok bool) {
 		return m, false
 	}
 	m.kind, m.payload = kind(b[0]), b[1:]
-	if foreign && len(m.payload) > 0 && !(utf8.Valid(m.payload) && json.Valid(m.payload)) {
+	if foreign && len(m.payload) > 0 && !scan.Valid(m.payload) {
 		return m, false
 	}
 	return m, true
