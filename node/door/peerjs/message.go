@@ -3,6 +3,7 @@ package peerjs
 import (
 	"bytes"
 	"encoding/json"
+
 	"github.com/peerservers/peerserver/node/door/scan"
 
 	"github.com/peerservers/peerserver/protocol"
