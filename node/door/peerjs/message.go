@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 
 	"github.com/peerservers/peerserver/node/door/scan"
-
 	"github.com/peerservers/peerserver/protocol"
 )
 
