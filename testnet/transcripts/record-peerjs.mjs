@@ -88,8 +88,21 @@ class Session {
   }
 }
 
-const sdp = (name) => ({ sdp: { type: 'offer', sdp: `v=0\r\no=${name}` }, type: 'data', connectionId: `dc_${name}`, label: 'x', reliable: false });
-const candidate = (n) => ({ candidate: { candidate: `candidate:${n}`, sdpMid: '0', sdpMLineIndex: 0 }, type: 'data', connectionId: 'dc_1' });
+const sdp = (name) => ({
+  sdp: { type: 'offer', sdp: `v=0\r\no=${name}` },
+  type: 'data',
+  connectionId: `dc_${name}`,
+  label: 'x',
+  reliable: false,
+});
+const candidate = (n) => ({
+  candidate: { candidate: `candidate:${n}`, sdpMid: '0', sdpMLineIndex: 0 },
+  type: 'data',
+  connectionId: 'dc_1',
+});
+const NESTED = [[], [1, [2, { a: '}' }]], {}, { a: '\\', b: [] }];
+const PAYLOADS = [undefined, null, false, 0, '', 'text "quoted" \u2028 \ud83d\ude00', -1.5, ...NESTED];
+const GARBAGE = ['', 'hello', '{', '{"type":"OFFER"', 'null', '5', '"OFFER"', 'true', '[]', '[{"type":"OFFER","dst":"witness17"}]', '{}'];
 
 /** Name, what happens, options of the server. Every session has ids of its own. */
 const sessions = [
@@ -217,7 +230,7 @@ const sessions = [
     },
   ],
   [
-    'src and other fields are the client\'s no more',
+    "src and other fields are the client's no more",
     async (s) => {
       await s.peer('liar13');
       await s.peer('victim13');
@@ -232,8 +245,7 @@ const sessions = [
     async (s) => {
       await s.peer('sender14');
       await s.peer('receiver14');
-      for (const payload of [undefined, null, false, 0, '', 'text "quoted" \u2028 \ud83d\ude00', -1.5, [], [1, [2, { a: '}' }]], {}, { a: '\\', b: [] }])
-        await s.send('sender14', { type: 'CANDIDATE', dst: 'receiver14', payload });
+      for (const payload of PAYLOADS) await s.send('sender14', { type: 'CANDIDATE', dst: 'receiver14', payload });
     },
   ],
   [
@@ -258,8 +270,7 @@ const sessions = [
     async (s) => {
       await s.peer('garbage17');
       await s.peer('witness17');
-      for (const text of ['', 'hello', '{', '{"type":"OFFER"', 'null', '5', '"OFFER"', 'true', '[]', '[{"type":"OFFER","dst":"witness17"}]', '{}'])
-        await s.send('garbage17', text);
+      for (const text of GARBAGE) await s.send('garbage17', text);
       await s.send('garbage17', { type: 'OFFER', dst: 'witness17', payload: 1 });
     },
   ],

@@ -227,6 +227,20 @@ func TestMessagesBeforeOPEN(t *testing.T) {
 	for i := range 60 {
 		bob.wants(relayed("CANDIDATE", "alice", "bob", fmt.Sprint(i)))
 	}
+	// There is room for so much.
+	slow := at[0].claim(t, "slow")
+	large := `"` + strings.Repeat("x", 50_000) + `"`
+	for range 10 {
+		slow.send(message("CANDIDATE", "bob", large))
+	}
+	slow.send(message("CANDIDATE", "bob", `"small"`))
+	slow.wants(expired("bob", "slow"))
+	slow.wants(opened)
+	for got, n := bob.next(), 0; got != relayed("CANDIDATE", "slow", "bob", `"small"`); got, n = bob.next(), n+1 {
+		if n == protocol.WaitingBytes/len(large) || got != relayed("CANDIDATE", "slow", "bob", large) {
+			t.Fatalf("after %d: %.100s", n, got)
+		}
+	}
 	// A claim that fails takes them with it.
 	thief := at[0].connect(t, query("chess", "bob", "x"))
 	thief.send(message("OFFER", "bob", `"from a thief"`))

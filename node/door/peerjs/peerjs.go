@@ -2,9 +2,10 @@
 // peer server.
 //
 // An app is a key, a member an id, which one client at a time has on all nodes
-// together: it is claimed with a token. client.go is one socket, message.go its
-// frames, http.go what a client asks for before it connects, directory.go the
-// list of ids where an operator allows it.
+// together: it is claimed with a token. client.go is one socket and its id,
+// forward.go what it sends and is sent, message.go the frames, http.go what a
+// client asks for before it connects, directory.go the list of ids where an
+// operator allows it.
 package peerjs
 
 import (
