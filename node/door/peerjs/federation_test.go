@@ -51,6 +51,7 @@ func TestTwoNodes(t *testing.T) {
 // Without federation ids are not unique, and nobody is found: the other tests
 // do not pass by themselves.
 func TestIslands(t *testing.T) {
+	t.Parallel()
 	n := testnet.StartWith(t, testnet.Options{Nodes: 2, Islands: true})
 	at := []*place{open(t, n, 0, peerjs.Config{}), open(t, n, 1, peerjs.Config{})}
 	a, b := at[0].enters(t, "alice"), at[1].enters(t, "alice")
@@ -176,6 +177,7 @@ func TestIDIsFreeAtOnceWhenItsClientGoes(t *testing.T) {
 // What is sent to one who is not there yet waits for it on any node, in order,
 // and comes after OPEN; if nobody comes, each sender is told once.
 func TestMessagesForLateComers(t *testing.T) {
+	t.Parallel()
 	_, at := pair(t, peerjs.Config{})
 	early := []*client{at[0].enters(t, "early0"), at[1].enters(t, "early1")}
 	for i := range 10 {
@@ -287,6 +289,7 @@ func TestKeys(t *testing.T) {
 }
 
 func TestListOfAllNodes(t *testing.T) {
+	t.Parallel()
 	n := testnet.Start(t, 3)
 	lists := peerjs.Config{Discovery: []string{"chess"}}
 	at := []*place{open(t, n, 0, lists), open(t, n, 1, lists), open(t, n, 2, peerjs.Config{})}

@@ -138,6 +138,7 @@ func TestTenThousandIDsAlone(t *testing.T) {
 // One client that looks for more than it may is told at once that they are not
 // there, and costs the others nothing.
 func TestTenThousandThatAreNotThere(t *testing.T) {
+	t.Parallel()
 	_, at := pair(t, peerjs.Config{})
 	c, friend := at[0].enters(t, "seeker"), at[1].enters(t, "friend")
 	for i := range 10_000 {

@@ -138,6 +138,7 @@ func transcripts(t *testing.T) []session {
 }
 
 func TestTranscripts(t *testing.T) {
+	t.Parallel()
 	n := testnet.Start(t, 1)
 	for _, s := range transcripts(t) {
 		t.Run(s.Name, func(t *testing.T) {
@@ -149,6 +150,7 @@ func TestTranscripts(t *testing.T) {
 
 // Every second client of a session is on another node.
 func TestTranscriptsOnTwoNodes(t *testing.T) {
+	t.Parallel()
 	n := testnet.Start(t, 2)
 	for _, s := range transcripts(t) {
 		if s.Options.ConcurrentLimit > 0 {
