@@ -85,7 +85,7 @@ func (s *Socket) Subscribe(topic string, quoted []byte) bool {
 		return s.close(protocol.CloseTryAgainLater, whyTopics)
 	}
 	app := s.hub.App(topic)
-	sub := &Subscription{Topic: topic, Quoted: string(quoted), App: app, Since: time.Now(), ID: s.anonymous(app), c: s.c, hub: s.hub}
+	sub := &Subscription{Topic: topic, Quoted: string(quoted), App: app, ID: s.anonymous(app), c: s.c, hub: s.hub}
 	if err := sub.Join(); err != nil {
 		s.c.DropMember()
 		return s.fail(codeOf(err))

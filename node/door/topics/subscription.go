@@ -1,8 +1,6 @@
 package topics
 
 import (
-	"time"
-
 	"github.com/peerservers/peerserver/node/door"
 	"github.com/peerservers/peerserver/protocol"
 	"github.com/peerservers/peerserver/relay"
@@ -14,7 +12,6 @@ type Subscription struct {
 	Topic  string
 	Quoted string // the topic as JSON, as the client wrote it
 	App    protocol.AppID
-	Since  time.Time
 	c      *door.Conn
 	hub    *Hub
 

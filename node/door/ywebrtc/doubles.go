@@ -5,6 +5,8 @@ import (
 	"hash/maphash"
 	"sync"
 	"time"
+
+	"github.com/peerservers/peerserver/node/door/topics"
 )
 
 // A client with two sockets announces itself by both of them at once. What it
@@ -21,8 +23,7 @@ const (
 
 // doubles remembers publishes of clients that say who they are, and where each
 // came from first: what comes from there passes, as often as it comes, and a copy
-// from elsewhere does not. It is asked once for each subscriber, so to ask again
-// changes nothing.
+// from elsewhere does not.
 type doubles struct {
 	seed maphash.Seed
 
@@ -57,7 +58,9 @@ func (d *doubles) closed(socket uint64) {
 }
 
 // ofSockets names a publish, to compare the sockets that it came by; ofNodes to
-// compare the nodes.
+// compare the nodes, once forSubscriber has made it that of one subscriber: only
+// who was given the first copy does without the second. The two may be for
+// different sockets of a client.
 func (d *doubles) ofSockets(topic, from string, payload []byte) uint64 {
 	return d.hash('s', topic, from, payload)
 }
@@ -80,6 +83,10 @@ func (d *doubles) hash(kind byte, topic, from string, payload []byte) uint64 {
 	return h.Sum64()
 }
 
+func (d *doubles) forSubscriber(publish uint64, s *topics.Subscription) uint64 {
+	return publish ^ maphash.Comparable(d.seed, s)
+}
+
 // node is the origin that a NodeID is.
 func (d *doubles) node(id []byte) uint64 { return maphash.Bytes(d.seed, id) }
 
@@ -93,15 +100,13 @@ func (d *doubles) passSocket(publish, socket uint64, now time.Time) bool {
 	return d.pass(publish, e, known && open, socket, now)
 }
 
-// passNode says whether one that came from a node is for a subscriber that is
-// there since then.
-func (d *doubles) passNode(publish, node uint64, since, now time.Time) bool {
+// passNode says whether one that came from a node is for a subscriber.
+func (d *doubles) passNode(publish, node uint64, now time.Time) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.turn(now)
 	e, known := d.find(publish)
-	return (known && e.origin != node && since.After(e.last)) || // it did not get the first copy
-		d.pass(publish, e, known, node, now)
+	return d.pass(publish, e, known, node, now)
 }
 
 func (d *doubles) find(publish uint64) (double, bool) {

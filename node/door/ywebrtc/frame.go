@@ -20,7 +20,7 @@ func (d *Door) accepts(s *topics.Subscription, e *relay.Event) bool {
 	if e.Foreign && !d.checked.is(h, func() bool { return isPublish(e.Payload, s.Topic) }) {
 		return false
 	}
-	return !ours || d.doubles.passNode(h, d.doubles.node(e.Ref), s.Since, time.Now())
+	return !ours || d.doubles.passNode(d.doubles.forSubscriber(h, s), d.doubles.node(e.Ref), time.Now())
 }
 
 // checked remembers which publish was last found to be good, because it is
