@@ -189,6 +189,7 @@ test('the same id and token on another node take over', { skip: reference && 'th
 test('an id of a node that died is free again', { skip: reference && 'a reference server has no node to lose' }, (t) => withTabs(2, async (one, two) => {
   const id = newRoom('orphan');
   await open(one, { ...server(1), chosen: id });
+  assert.equal(await two.call('tries', { ...server(0), chosen: id }), false, 'the id was not taken while its node lived');
   await nodes.kill(1);
   try {
     const began = Date.now();

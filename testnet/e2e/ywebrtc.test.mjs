@@ -5,10 +5,13 @@ import { after, before, describe, test } from 'node:test';
 import { openBrowser } from './browser.mjs';
 import { reference, startCluster } from './cluster.mjs';
 import { MEET_WITHIN, PAIRS, inTurn, newRoom, report } from './scenes.mjs';
-import { within } from './wait.mjs';
+import { apart, within } from './wait.mjs';
 
-/** How often a pair may both have made an offer, before the scene counts as failed. */
-const TRIES = 4;
+/** How often a pair comes at the same time until one of the two alone makes an offer. */
+const TRIES = 8;
+/** How many seconds after two offers a pair that has not met is given up. */
+const CROSSED_FOR = 4;
+const CROSSED = Symbol('both made an offer');
 
 let nodes;
 let browser;
@@ -102,12 +105,11 @@ async function meet(t, { delay, firstNode, secondNode, password, url = door }) {
         first: sharing(ada, { urls: [url(firstNode)], room, password }),
         second: sharing(bob, { urls: [url(secondNode)], room, password }),
       });
-      try {
-        report(t, 'one document, since the second came', await converge([ada, bob], began));
-      } catch (err) {
-        if (delay > 0 || tries === TRIES || !(await crossed(ada, bob))) throw err;
-        return false;
-      }
+      const converged = converge([ada, bob], began);
+      const lost = delay === 0 && tries < TRIES && crossed(ada, bob);
+      const took = await (lost ? Promise.race([converged, lost]) : converged);
+      if (took === CROSSED) return false;
+      report(t, 'one document, since the second came', took);
       await edits(ada, bob, 'later');
       await edits(bob, ada, 'later still');
       return true;
@@ -118,13 +120,19 @@ async function meet(t, { delay, firstNode, secondNode, password, url = door }) {
 }
 
 /**
- * Whether each of the two made an offer to the other. The library does not survive that: each then writes to a channel that the
- * other does not read, or gives up while the other does not. It happens when both have subscribed before either announces: with
- * a password also with its own server, because what is announced is encrypted first.
+ * Resolves to CROSSED a while after each of the two made an offer to the other. The library does not survive that: each then
+ * writes to a channel that the other does not read, or gives up while the other does not. It happens when both have subscribed
+ * before either's announce is heard: on two nodes when they come within the time of a link; with a password also on the
+ * library's own server, because what is announced is encrypted first.
  */
 async function crossed(...people) {
-  const offers = await Promise.all(people.map(({ tab }) => tab.call('offers')));
-  return offers.every((n) => n > 0);
+  try {
+    await Promise.all(people.map(({ tab }) => tab.call('offers')));
+  } catch {
+    return new Promise(() => {}); // the tabs are closed: they have met
+  }
+  await apart(CROSSED_FOR);
+  return CROSSED;
 }
 
 async function withTabs(names, play) {

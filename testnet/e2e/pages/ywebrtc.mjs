@@ -4,10 +4,13 @@ import { WebrtcProvider } from 'y-webrtc';
 import * as Y from 'yjs';
 import { now } from './meetings.mjs';
 
-let offers = 0;
+let offered;
+const offers = new Promise((resolve) => {
+  offered = resolve;
+});
 const { createOffer } = RTCPeerConnection.prototype;
-RTCPeerConnection.prototype.createOffer = function count(...args) {
-  offers += 1;
+RTCPeerConnection.prototype.createOffer = function tell(...args) {
+  offered();
   return createOffer.apply(this, args);
 };
 
@@ -60,6 +63,6 @@ globalThis.peer = {
 
   text: () => text.toString(),
   names,
-  /** How many offers this tab has made. */
+  /** Resolves when this tab has made an offer. */
   offers: () => offers,
 };
