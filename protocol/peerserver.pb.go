@@ -1192,11 +1192,17 @@ func (x *Signal) GetPayload() []byte {
 // Publish goes to every subscriber of the receiver that is older than age. It
 // is never forwarded.
 type Publish struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	App           uint32                 `protobuf:"varint,1,opt,name=app,proto3" json:"app,omitempty"`
-	From          []byte                 `protobuf:"bytes,2,opt,name=from,proto3" json:"from,omitempty"`
-	Age           uint32                 `protobuf:"varint,3,opt,name=age,proto3" json:"age,omitempty"` // ms
-	Payload       []byte                 `protobuf:"bytes,4,opt,name=payload,proto3" json:"payload,omitempty"`
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	App     uint32                 `protobuf:"varint,1,opt,name=app,proto3" json:"app,omitempty"`
+	From    []byte                 `protobuf:"bytes,2,opt,name=from,proto3" json:"from,omitempty"`
+	Age     uint32                 `protobuf:"varint,3,opt,name=age,proto3" json:"age,omitempty"` // ms
+	Payload []byte                 `protobuf:"bytes,4,opt,name=payload,proto3" json:"payload,omitempty"`
+	// In a small app whose members want counts: the hashes, as in Swarm and one
+	// after the other, of those who are given it on other nodes. A client may be
+	// a member on several, and these know of each other at different times; so
+	// the node that a publish comes to says where each is given it. Who is not
+	// named is given it by the receiver.
+	Elsewhere     []byte `protobuf:"bytes,5,opt,name=elsewhere,proto3" json:"elsewhere,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1255,6 +1261,13 @@ func (x *Publish) GetAge() uint32 {
 func (x *Publish) GetPayload() []byte {
 	if x != nil {
 		return x.Payload
+	}
+	return nil
+}
+
+func (x *Publish) GetElsewhere() []byte {
+	if x != nil {
+		return x.Elsewhere
 	}
 	return nil
 }
@@ -5266,12 +5279,13 @@ const file_protocol_peerserver_proto_rawDesc = "" +
 	"\vKIND_ANSWER\x10\x01\x12\x12\n" +
 	"\x0eKIND_CANDIDATE\x10\x02\x12\x0f\n" +
 	"\vKIND_DIRECT\x10\x03\x12\r\n" +
-	"\tKIND_DATA\x10\x04\"[\n" +
+	"\tKIND_DATA\x10\x04\"y\n" +
 	"\aPublish\x12\x10\n" +
 	"\x03app\x18\x01 \x01(\rR\x03app\x12\x12\n" +
 	"\x04from\x18\x02 \x01(\fR\x04from\x12\x10\n" +
 	"\x03age\x18\x03 \x01(\rR\x03age\x12\x18\n" +
-	"\apayload\x18\x04 \x01(\fR\apayload\"\x89\x03\n" +
+	"\apayload\x18\x04 \x01(\fR\apayload\x12\x1c\n" +
+	"\telsewhere\x18\x05 \x01(\fR\telsewhere\"\x89\x03\n" +
 	"\bPresence\x12\x10\n" +
 	"\x03app\x18\x01 \x01(\rR\x03app\x12\x1a\n" +
 	"\bsnapshot\x18\x02 \x01(\bR\bsnapshot\x122\n" +

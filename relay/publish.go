@@ -16,6 +16,7 @@ type heldPublish struct {
 	from    string
 	payload []byte
 	at      instant
+	places  []givenAt
 }
 
 // Publish gives payload to every other subscriber, on all nodes.
@@ -86,25 +87,28 @@ func (s *swarm) publish(from string, self *Member, payload []byte) protocol.Code
 	}
 	s.dropPublishes(now)
 	s.published++
-	if s.r.heldBytes.Load()+int64(len(payload)) <= protocol.HeldBytes {
-		s.publishes = append(s.publishes, heldPublish{n: s.published, from: from, payload: slices.Clone(payload), at: now})
-		s.r.heldBytes.Add(int64(len(payload)))
+	p := heldPublish{n: s.published, from: from, payload: payload, at: now, places: s.places()}
+	if s.r.heldBytes.Load()+p.size() <= protocol.HeldBytes {
+		held := p
+		held.payload = slices.Clone(payload)
+		s.publishes = append(s.publishes, held)
+		s.r.heldBytes.Add(p.size())
 	}
 	for _, rem := range s.remotes {
 		if rem.subscribers > 0 {
-			s.sendPublish(rem, s.published, from, payload, 0)
+			s.sendPublish(rem, &p, 0)
 		}
 	}
 	return protocol.CodeOK
 }
 
-func (s *swarm) sendPublish(rem *remote, n uint64, from string, payload []byte, age instant) {
+func (s *swarm) sendPublish(rem *remote, p *heldPublish, age instant) {
 	_, code := rem.l.send(outgoing{kind: kindPublish}, &protocol.Frame{Body: &protocol.Frame_Publish{Publish: &protocol.Publish{
-		App: rem.theirs, From: []byte(from), Age: millis(age), Payload: payload,
+		App: rem.theirs, From: []byte(p.from), Age: millis(age), Payload: p.payload, Elsewhere: elsewhere(p.places, rem.l),
 	}}})
 	if code == protocol.CodeOK {
 		rem.l.mu.Lock()
-		rem.l.published[s.number] = n
+		rem.l.published[s.number] = p.n
 		rem.l.mu.Unlock()
 	}
 }
@@ -113,7 +117,7 @@ func (s *swarm) sendPublish(rem *remote, n uint64, from string, payload []byte, 
 func (s *swarm) dropPublishes(now instant) {
 	n := 0
 	for n < len(s.publishes) && (now-s.publishes[n].at >= ns(protocol.PublishHold) || len(s.publishes)-n >= maxHeldPublishes) {
-		s.r.heldBytes.Add(-int64(len(s.publishes[n].payload)))
+		s.r.heldBytes.Add(-s.publishes[n].size())
 		n++
 	}
 	if n == len(s.publishes) {
@@ -134,9 +138,9 @@ func (s *swarm) sendHeldPublishes(rem *remote, now instant) {
 	rem.l.mu.Lock()
 	upTo := rem.l.published[s.number]
 	rem.l.mu.Unlock()
-	for _, p := range s.publishes {
-		if p.n > upTo {
-			s.sendPublish(rem, p.n, p.from, p.payload, now-p.at)
+	for i := range s.publishes {
+		if p := &s.publishes[i]; p.n > upTo {
+			s.sendPublish(rem, p, now-p.at)
 		}
 	}
 }
@@ -156,7 +160,7 @@ func (r *Relay) onPublish(l *link, f *protocol.Publish) {
 	defer sc.free()
 	e := Event{Kind: KindPublish, Foreign: true, From: string(f.From), Ref: l.node[:], Payload: f.Payload, Count: s.count()}
 	for _, t := range s.members {
-		if t.flags.has(subscriber) && now-t.joined >= fromMillis(f.Age) && t.id != e.From && !s.isElsewhere(t) {
+		if t.flags.has(subscriber) && now-t.joined >= fromMillis(f.Age) && t.id != e.From && !s.isGivenElsewhere(t, f.Elsewhere) {
 			s.deliver(sc, t, e)
 		}
 	}
@@ -169,22 +173,6 @@ func (s *swarm) count() int {
 	}
 	c := s.counts()
 	return c.Complete + c.Incomplete
-}
-
-// isElsewhere says whether the client of a member is a member on another node
-// too, and is given there what it would be given twice. Both nodes say the same:
-// they compare what both were told.
-func (s *swarm) isElsewhere(m *Member) bool {
-	if len(s.elsewhere) == 0 {
-		return false
-	}
-	here := s.r.clock(m.joined)
-	for _, p := range s.elsewhere[m.hash] {
-		if p.said > here || (p.said == here && s.r.self.Less(p.rem.l.node)) {
-			return true
-		}
-	}
-	return false
 }
 
 // codeOf is the code of an error for a member.

@@ -76,7 +76,7 @@ func (r *Relay) drop(s *swarm) {
 		s.unbind(rem, KindLeft)
 	}
 	for i := range s.publishes {
-		r.heldBytes.Add(-int64(len(s.publishes[i].payload)))
+		r.heldBytes.Add(-s.publishes[i].size())
 	}
 	s.publishes = nil
 	for name := range s.seeks {
