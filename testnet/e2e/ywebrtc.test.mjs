@@ -7,8 +7,9 @@ import { reference, startCluster } from './cluster.mjs';
 import { MEET_WITHIN, PAIRS, inTurn, newRoom, report } from './scenes.mjs';
 import { apart, within } from './wait.mjs';
 
-/** How often a pair comes at the same time until one of the two alone makes an offer. */
-const TRIES = 8;
+/** How often a pair comes at the same time until one of the two alone makes an offer, each time so many seconds less so. */
+const TRIES = 6;
+const STAGGER = 0.03;
 /** How many seconds after two offers a pair that has not met is given up. */
 const CROSSED_FOR = 4;
 const CROSSED = Symbol('both made an offer');
@@ -103,7 +104,7 @@ async function meet(t, { delay, firstNode, secondNode, password, url = door }) {
       const began = await inTurn({
         delay,
         first: sharing(ada, { urls: [url(firstNode)], room, password }),
-        second: sharing(bob, { urls: [url(secondNode)], room, password }),
+        second: sharing(bob, { urls: [url(secondNode)], room, password }, (tries - 1) * STAGGER),
       });
       const converged = converge([ada, bob], began);
       const lost = delay === 0 && tries < TRIES && crossed(ada, bob);
@@ -115,7 +116,7 @@ async function meet(t, { delay, firstNode, secondNode, password, url = door }) {
       return true;
     });
     if (met) return;
-    t.diagnostic('both made an offer, which the library does not survive; once more');
+    t.diagnostic(`both made an offer, which the library does not survive; once more, ${tries * STAGGER * 1000} ms apart`);
   }
 }
 
@@ -144,8 +145,8 @@ async function withTabs(names, play) {
   }
 }
 
-function sharing({ name, tab }, options) {
-  return { tab, begin: () => tab.call('join', { name, ...options }), ready: () => tab.signals.frame('sent', '"publish"') };
+function sharing({ name, tab }, options, pause = 0) {
+  return { tab, begin: () => apart(pause).then(() => tab.call('join', { name, ...options })), ready: () => tab.signals.frame('sent', '"publish"') };
 }
 
 /** Waits until everybody has what everybody wrote and sees everybody; answers the milliseconds since `began`. */
