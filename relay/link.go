@@ -139,9 +139,11 @@ func (l *link) sequence(e outgoing) {
 }
 
 // dataMayGo says whether relayed data may be written, nothing else being left
-// to write: only so much that what comes next does not wait long. Called with
-// mu held.
-func (l *link) dataMayGo() bool { return len(l.data) > 0 && l.inFlight < protocol.DataInFlight }
+// to write: only so much that what comes next does not wait long, and has room.
+// Called with mu held.
+func (l *link) dataMayGo() bool {
+	return len(l.data) > 0 && l.inFlight < protocol.DataInFlight && l.bytes+len(l.data[0].body) <= protocol.ResendBytes
+}
 
 // nextData gives the next relayed data its place. Called with mu held.
 func (l *link) nextData() {
