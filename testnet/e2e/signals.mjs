@@ -45,9 +45,9 @@ export class Signals extends EventEmitter {
     if (this.replies === 0) await once(this, 'reply');
   }
 
-  /** Resolves once a text frame that has `text` in it was sent, or received. */
-  async frame(direction, text) {
-    while (!this.texts[direction].some((frame) => frame.includes(text))) await once(this, 'text');
+  /** Resolves once a text frame that has `text` in it was sent, or received, after the first `from` ones. */
+  async frame(direction, text, from = 0) {
+    while (!this.texts[direction].slice(from).some((frame) => frame.includes(text))) await once(this, 'text');
   }
 
   /** Resolves once a socket to a tracker has closed. */

@@ -61,7 +61,10 @@ test('node B is killed and comes back', (t) => withPeers(3, async (onA, onB, new
   await nodes.kill(1);
   await within(MEET_WITHIN, 'the tab on B sees its node go', lost);
   assert.equal(await onA.tab.call('ask', { target: onB.id, text: 'are you there' }), `${onB.id} heard are you there`);
+  const { length } = onB.tab.signals.texts.sent;
   await nodes.restart(1);
+  // Who has announced itself long ago says so again only after a minute: it has to be there when the newcomer does.
+  await within(MEET_WITHIN, 'the tab that was on B is back', onB.tab.signals.frame('sent', '"subscribe"', length), onB.tab.detail);
   const came = await joining(newcomer, { urls: [door(1)], room }).begin();
   report(t, 'who came to B when it was back has messages both ways with the one on A', await trysteroMeet(newcomer, onA, came));
   report(t, 'and with the one that B lost', await trysteroMeet(newcomer, onB, came));
