@@ -7,6 +7,8 @@ import (
 	"encoding/json"
 	"strings"
 	"unicode/utf8"
+
+	"github.com/peerservers/peerserver/node/door/scan"
 )
 
 // A request of a client: "KeepAlive", or
@@ -47,7 +49,7 @@ func parse(b []byte) (r request, ok bool) {
 }
 
 // isData says whether bytes that another node sent can stand in an event.
-func isData(b []byte) bool { return utf8.Valid(b) && json.Valid(b) }
+func isData(b []byte) bool { return scan.Valid(b) }
 
 // newUUID makes a random UUID, version 4.
 func newUUID() string {

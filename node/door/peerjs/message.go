@@ -1,9 +1,6 @@
 package peerjs
 
 import (
-	"bytes"
-	"encoding/json"
-
 	"github.com/peerservers/peerserver/node/door/scan"
 	"github.com/peerservers/peerserver/protocol"
 )
@@ -70,24 +67,19 @@ type message struct {
 	payload []byte // as JSON, nil when there was none
 }
 
+var fieldNames = []string{"type", "dst", "payload"}
+
 // parse reads a client's frame. Of what the reference server ignores or fails
 // at it says not ok. A frame has to be UTF-8: else a browser that is sent its
 // payload hangs up.
 func parse(b []byte) (m message, ok bool) {
-	if !scan.Valid(b) {
+	var v [3]scan.Value
+	if !scan.Pick(b, fieldNames, v[:]) {
 		return m, false
 	}
-	var name string
-	eachField(b, func(key, value []byte) {
-		switch text(key) {
-		case "type":
-			name = text(value)
-		case "dst":
-			m.dst, m.rawDst = text(value), value
-		case "payload":
-			m.payload = value
-		}
-	})
+	name, _ := v[0].Text()
+	m.dst, _ = v[1].Text()
+	m.rawDst, m.payload = v[1].JSON, v[2].JSON
 	for k := offer; k <= heartbeat; k++ {
 		if k.String() == name {
 			m.kind = k
@@ -95,84 +87,6 @@ func parse(b []byte) (m message, ok bool) {
 		}
 	}
 	return m, false
-}
-
-// eachField calls do for each field of a JSON object, with key and value as
-// they are written. b is valid JSON.
-func eachField(b []byte, do func(key, value []byte)) {
-	b = bytes.TrimLeft(b, space)
-	if b[0] != '{' {
-		return
-	}
-	b = bytes.TrimLeft(b[1:], space)
-	for b[0] != '}' {
-		n := stringLen(b)
-		key := b[:n]
-		b = bytes.TrimLeft(b[n:], space)
-		b = bytes.TrimLeft(b[1:], space) // the colon
-		n = valueLen(b)
-		do(key, b[:n])
-		b = bytes.TrimLeft(b[n:], space)
-		if b[0] == ',' {
-			b = bytes.TrimLeft(b[1:], space)
-		}
-	}
-}
-
-// space is JSON's.
-const space = " \t\r\n"
-
-// stringLen is the length of the string that b begins with.
-func stringLen(b []byte) int {
-	for i := 1; ; i++ {
-		switch b[i] {
-		case '\\':
-			i++
-		case '"':
-			return i + 1
-		}
-	}
-}
-
-// valueLen is the length of the value that b begins with.
-func valueLen(b []byte) int {
-	depth := 0
-	for i := 0; i < len(b); i++ {
-		switch b[i] {
-		case '"':
-			i += stringLen(b[i:]) - 1
-		case '{', '[':
-			depth++
-			continue
-		case '}', ']':
-			if depth == 0 {
-				return i // a number or a word ended
-			}
-			depth--
-		default:
-			if depth > 0 || bytes.IndexByte([]byte(",: \t\r\n"), b[i]) < 0 {
-				continue
-			}
-			return i
-		}
-		if depth == 0 {
-			return i + 1
-		}
-	}
-	return len(b)
-}
-
-// text is the string that a JSON value is, empty when it is none.
-func text(raw []byte) string {
-	if raw[0] != '"' {
-		return ""
-	}
-	if bytes.IndexByte(raw, '\\') < 0 {
-		return string(raw[1 : len(raw)-1])
-	}
-	var s string
-	_ = json.Unmarshal(raw, &s) // it is valid
-	return s
 }
 
 // wire is a message on a link: its kind, then its payload as it came. Who it is

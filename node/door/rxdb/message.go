@@ -1,10 +1,9 @@
 package rxdb
 
 import (
-	"encoding/json"
 	"unicode/utf16"
-	"unicode/utf8"
 
+	"github.com/peerservers/peerserver/node/door/scan"
 	"github.com/peerservers/peerserver/protocol"
 )
 
@@ -19,18 +18,19 @@ type message struct {
 	sender, receiver string
 }
 
+// fieldNames are in the order of message.
+var fieldNames = []string{"type", "room", "senderPeerId", "receiverPeerId"}
+
 // parse reads a message. Names are matched exactly and the last of two is
 // taken, as JavaScript does at the other end: what was checked here is what is
 // read there.
 func parse(b []byte) (m message, ok bool) {
-	var fields map[string]json.RawMessage
-	if !utf8.Valid(b) || json.Unmarshal(b, &fields) != nil {
+	var v [4]scan.Value
+	if !scan.Pick(b, fieldNames, v[:]) {
 		return m, false
 	}
-	for name, into := range map[string]*string{"type": &m.kind, "room": &m.room, "senderPeerId": &m.sender, "receiverPeerId": &m.receiver} {
-		if raw := fields[name]; len(raw) > 0 && raw[0] == '"' && json.Unmarshal(raw, into) != nil {
-			return m, false
-		}
+	for i, into := range []*string{&m.kind, &m.room, &m.sender, &m.receiver} {
+		*into, _ = v[i].Text() // empty, and so of no use, when it is no string
 	}
 	return m, true
 }

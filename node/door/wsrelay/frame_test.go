@@ -5,6 +5,7 @@ import (
 	"reflect"
 	"testing"
 
+	"github.com/peerservers/peerserver/node/door/scan"
 	"github.com/peerservers/peerserver/node/door/topics"
 	"github.com/peerservers/peerserver/relay"
 )
@@ -35,8 +36,8 @@ func FuzzPublish(f *testing.F) {
 	d := New(Config{})
 	f.Fuzz(func(t *testing.T, b []byte) {
 		d.Recognise(b)
-		var v [3]topics.Value
-		if !topics.Pick(b, fieldNames, v[:]) || v[1].Times == 0 || v[2].Times == 0 {
+		var v [3]scan.Value
+		if !scan.Pick(b, fieldNames, v[:]) || v[1].Times == 0 || v[2].Times == 0 {
 			return
 		}
 		if _, ok := v[1].Text(); !ok {

@@ -1,10 +1,9 @@
 package wsrelay
 
 import (
-	"encoding/json"
 	"hash/maphash"
-	"unicode/utf8"
 
+	"github.com/peerservers/peerserver/node/door/scan"
 	"github.com/peerservers/peerserver/node/door/topics"
 	"github.com/peerservers/peerserver/relay"
 )
@@ -23,8 +22,8 @@ func (s *session) Message(b []byte) {
 		return
 	}
 	defer s.Count()
-	var v [3]topics.Value
-	if !topics.Pick(b, fieldNames, v[:]) {
+	var v [3]scan.Value
+	if !scan.Pick(b, fieldNames, v[:]) {
 		s.Ignore()
 		return
 	}
@@ -54,7 +53,7 @@ func (d *Door) accepts(_ *topics.Subscription, e *relay.Event) bool {
 	if d.checked.Load() == h {
 		return true
 	}
-	if !utf8.Valid(e.Payload) || !json.Valid(e.Payload) {
+	if !scan.Valid(e.Payload) {
 		return false
 	}
 	d.checked.Store(h)

@@ -13,6 +13,7 @@ import (
 	"net/http"
 	"sync/atomic"
 
+	"github.com/peerservers/peerserver/node/door/scan"
 	"github.com/peerservers/peerserver/node/door"
 	"github.com/peerservers/peerserver/node/door/topics"
 	"github.com/peerservers/peerserver/relay"
@@ -72,8 +73,8 @@ func upgrade(w http.ResponseWriter, _ *http.Request) {
 
 // Recognise implements door.Rooted: a client first subscribes to a topic.
 func (d *Door) Recognise(first []byte) bool {
-	var v [5]topics.Value
-	if !topics.Likely(first) || !topics.Pick(first, []string{"type", "topic", "topics", "payload", "action"}, v[:]) || v[4].Times > 0 || v[2].Times > 0 {
+	var v [5]scan.Value
+	if !topics.Likely(first) || !scan.Pick(first, []string{"type", "topic", "topics", "payload", "action"}, v[:]) || v[4].Times > 0 || v[2].Times > 0 {
 		return false
 	}
 	if _, isText := v[1].Text(); !isText {

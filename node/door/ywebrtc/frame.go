@@ -5,6 +5,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/peerservers/peerserver/node/door/scan"
 	"github.com/peerservers/peerserver/node/door/topics"
 	"github.com/peerservers/peerserver/relay"
 )
@@ -40,8 +41,8 @@ func (c *checked) is(publish uint64, good func() bool) bool {
 
 // isPublish says whether a payload is what publish makes of a client's message.
 func isPublish(b []byte, topic string) bool {
-	var v [fields]topics.Value
-	return topics.Pick(b, fieldNames, v[:]) && b[0] == '{' && b[len(b)-1] == '}' &&
+	var v [fields]scan.Value
+	return scan.Pick(b, fieldNames, v[:]) && b[0] == '{' && b[len(b)-1] == '}' &&
 		v[fieldType].Is("publish") && v[fieldTopic].Is(topic) && v[fieldClients].Times == 0
 }
 

@@ -5,6 +5,7 @@ import (
 	"reflect"
 	"testing"
 
+	"github.com/peerservers/peerserver/node/door/scan"
 	"github.com/peerservers/peerserver/node/door/topics"
 	"github.com/peerservers/peerserver/relay"
 )
@@ -52,8 +53,8 @@ func FuzzPublish(f *testing.F) {
 	d := New(Config{})
 	f.Fuzz(func(t *testing.T, b []byte) {
 		d.Recognise(b)
-		var v [fields]topics.Value
-		if !topics.Pick(b, fieldNames, v[:]) || !v[fieldType].Is("publish") {
+		var v [fields]scan.Value
+		if !scan.Pick(b, fieldNames, v[:]) || !v[fieldType].Is("publish") {
 			return
 		}
 		id := clientOf(v[fieldData].JSON)

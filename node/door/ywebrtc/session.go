@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"time"
 
+	"github.com/peerservers/peerserver/node/door/scan"
 	"github.com/peerservers/peerserver/node/door/topics"
 	"github.com/peerservers/peerserver/protocol"
 )
@@ -34,8 +35,8 @@ func (s *session) Message(b []byte) {
 		return
 	}
 	defer s.Count()
-	var v [fields]topics.Value
-	if !topics.Pick(b, fieldNames, v[:]) {
+	var v [fields]scan.Value
+	if !scan.Pick(b, fieldNames, v[:]) {
 		s.Ignore()
 		return
 	}
@@ -43,7 +44,7 @@ func (s *session) Message(b []byte) {
 	case "subscribe":
 		s.subscribe(v[fieldTopics].JSON)
 	case "unsubscribe":
-		topics.Strings(v[fieldTopics].JSON, func(topic string, _ []byte) { s.Unsubscribe(topic, s.d.clients.leave) })
+		scan.Strings(v[fieldTopics].JSON, func(topic string, _ []byte) { s.Unsubscribe(topic, s.d.clients.leave) })
 	case "publish":
 		s.publish(b, v[:])
 	case "ping":
@@ -57,7 +58,7 @@ func (s *session) Message(b []byte) {
 // so only those that are new cost anything.
 func (s *session) subscribe(list []byte) {
 	var fresh []string
-	if !topics.Strings(list, func(topic string, _ []byte) {
+	if !scan.Strings(list, func(topic string, _ []byte) {
 		if s.Subscription(topic) == nil {
 			fresh = append(fresh, topic)
 		}
@@ -75,7 +76,7 @@ func (s *session) subscribe(list []byte) {
 	}
 }
 
-func (s *session) publish(b []byte, v []topics.Value) {
+func (s *session) publish(b []byte, v []scan.Value) {
 	topic, b, ok := payload(b, v)
 	if !ok {
 		s.Ignore()
@@ -95,13 +96,13 @@ func (s *session) publish(b []byte, v []topics.Value) {
 }
 
 // payload is what is passed on of a publish, and the topic that it is for.
-func payload(b []byte, v []topics.Value) (topic string, payload []byte, ok bool) {
+func payload(b []byte, v []scan.Value) (topic string, payload []byte, ok bool) {
 	topic, ok = v[fieldTopic].Text()
 	if !ok || topic == "" || v[fieldClients].Times > 1 {
 		return "", nil, false
 	}
 	if v[fieldClients].Times > 0 { // it is the server's to say
-		b = topics.Without(b, &v[fieldClients])
+		b = scan.Without(b, &v[fieldClients])
 	}
 	return topic, bytes.Trim(b, " \t\r\n"), true
 }
@@ -120,8 +121,8 @@ var whoNames = []string{"type", "from"}
 // clientOf is the member id of the client that sends this data, "" when it does
 // not say: in a room with a password data is a string that nobody can read.
 func clientOf(data []byte) string {
-	var v [2]topics.Value
-	if len(data) == 0 || !topics.PickIn(data, whoNames, v[:]) || (!v[0].Is("announce") && !v[0].Is("signal")) {
+	var v [2]scan.Value
+	if len(data) == 0 || !scan.PickIn(data, whoNames, v[:]) || (!v[0].Is("announce") && !v[0].Is("signal")) {
 		return ""
 	}
 	from, _ := v[1].Text()

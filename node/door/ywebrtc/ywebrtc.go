@@ -16,6 +16,7 @@ import (
 	"net/http"
 	"sync/atomic"
 
+	"github.com/peerservers/peerserver/node/door/scan"
 	"github.com/peerservers/peerserver/node/door"
 	"github.com/peerservers/peerserver/node/door/topics"
 	"github.com/peerservers/peerserver/relay"
@@ -82,8 +83,8 @@ func okay(w http.ResponseWriter, _ *http.Request) {
 // Recognise implements door.Rooted: a client first subscribes to a list of
 // topics.
 func (d *Door) Recognise(first []byte) bool {
-	var v [5]topics.Value
-	if !topics.Likely(first) || !topics.Pick(first, []string{"type", "topics", "topic", "payload", "action"}, v[:]) || v[4].Times > 0 {
+	var v [5]scan.Value
+	if !topics.Likely(first) || !scan.Pick(first, []string{"type", "topics", "topic", "payload", "action"}, v[:]) || v[4].Times > 0 {
 		return false
 	}
 	switch kind, _ := v[0].Text(); kind {

@@ -1,9 +1,8 @@
-package topics
+package scan
 
 import (
 	"bytes"
 	"encoding/json"
-	"unicode/utf8"
 )
 
 // Value is one member of a JSON object, as it is written there.
@@ -23,15 +22,11 @@ func (v *Value) Is(s string) bool {
 // Text is the string that the value is.
 func (v *Value) Text() (string, bool) { return text(v.JSON) }
 
-// Likely says, at no cost, whether a client's first message can be of these
-// doors at all. At / most are announces of some KB to a tracker.
-func Likely(first []byte) bool { return len(first) <= 64 || bytes.Contains(first, []byte("topic")) }
-
 // Pick finds members of a JSON object by their keys, at its top only. It
 // reports false when b is no JSON object in UTF-8.
 func Pick(b []byte, keys []string, into []Value) bool {
 	clear(into)
-	return utf8.Valid(b) && json.Valid(b) && PickIn(b, keys, into)
+	return Valid(b) && PickIn(b, keys, into)
 }
 
 // PickIn is Pick in what is known to be valid JSON.
