@@ -16,8 +16,8 @@ import (
 	"net/http"
 	"sync/atomic"
 
-	"github.com/peerservers/peerserver/node/door/scan"
 	"github.com/peerservers/peerserver/node/door"
+	"github.com/peerservers/peerserver/node/door/scan"
 	"github.com/peerservers/peerserver/node/door/topics"
 	"github.com/peerservers/peerserver/relay"
 )
