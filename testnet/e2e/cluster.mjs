@@ -29,17 +29,18 @@ export const reference = process.env.E2E_TARGET === 'reference';
 const islands = process.env.E2E_TARGET === 'islands';
 
 /**
- * Starts `nodes` nodes that know each other, or, with `federate: false`, that do not; `flags` go to each. With
- * E2E_TARGET=reference: the reference server of `door`.
+ * Starts `nodes` nodes that know each other, or, with `federate: false`, that do not; `flags` go to each, and
+ * with `token` they are private. With E2E_TARGET=reference: the reference server of `door`.
  * @returns {Promise<Cluster>}
  */
-export async function startCluster({ door, nodes = 2, federate = !islands, flags = [] }) {
+export async function startCluster({ door, nodes = 2, federate = !islands, flags = [], token }) {
   if (reference) return startReferences(references[door], nodes, federate);
   if (!process.env.E2E_BIN) throw new Error('E2E_BIN names no peerserver binary; start the suites with run.mjs');
   const ports = await freePorts(nodes);
   const programs = [];
   const start = async (i) => {
     const args = ['node', '--listen', `${HOST}:${ports[i]}`, '--admin', `${HOST}:0`, '--data', folders[i], '--allow-private', '--json', '--log', 'warn', ...flags];
+    if (token) args.push('--token', token);
     if (!federate || nodes === 1) args.push('--dht=false');
     else ports.forEach((port, k) => k !== i && args.push('--bootstrap', `${HOST}:${port}`));
     programs[i] = new Program(process.env.E2E_BIN, args);
@@ -54,7 +55,7 @@ export async function startCluster({ door, nodes = 2, federate = !islands, flags
     log: () => programs.map((program, i) => `node ${i}: ${program.log()}`).join('\n'),
     close: async () => void (await Promise.all(programs.map((program) => program.close()))),
   };
-  if (federate) await within(READY_WITHIN, 'the nodes find each other', Promise.all(ports.map((port) => linked(port, nodes - 1))), cluster.log);
+  if (federate) await within(READY_WITHIN, 'the nodes find each other', Promise.all(ports.map((port) => linked(port, token ? `/t/${token}` : '', nodes - 1))), cluster.log);
   return cluster;
 }
 
@@ -85,9 +86,9 @@ async function freePorts(n) {
   return ports;
 }
 
-async function linked(port, want) {
+async function linked(port, prefix, want) {
   for (;;) {
-    const { relay } = await (await fetch(`http://${HOST}:${port}/stats.json`)).json();
+    const { relay } = await (await fetch(`http://${HOST}:${port}${prefix}/stats.json`)).json();
     if (relay.links >= want) return;
     await new Promise((next) => setTimeout(next, 50));
   }

@@ -5,7 +5,8 @@
 import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
 import { openBrowser } from './browser.mjs';
-import { reference, startCluster } from './cluster.mjs';
+import { startCluster } from './cluster.mjs';
+import { DOORS } from './doors.mjs';
 import { Program } from './program.mjs';
 import { ANNOUNCED_WITHIN, APART_FOR, MEET_WITHIN, announced, newRoom, p2ptMeet, receives, report, trysteroMeet, trysteroTabs } from './scenes.mjs';
 import { startNodes } from './servers.mjs';
@@ -73,36 +74,6 @@ describe('on nodes that are not federated', () => {
     await Promise.all([one, two, control].map((tab) => tab.close()));
   });
 });
-
-// For each door: what a client does to join on node i, when it has, and how it hears another; only with PeerJS it has to call it.
-const DOORS = {
-  peerjs: {
-    join: ({ tab, name }, { host, port }) => tab.call('open', { host, port, path: '/', chosen: name }),
-    joined: ({ tab }) => tab.call('happened', 'open'),
-    call: ({ tab }, other) => tab.call('connect', other.name),
-    hear: ({ tab }, other) => tab.call('greetedBy', other.name),
-  },
-  ywebrtc: {
-    join: ({ tab, name }, { host, port }, room) => tab.call('join', { urls: [`ws://${host}:${port}/y-webrtc`], room, name }),
-    joined: ({ tab }) => tab.signals.frame('sent', '"announce"'),
-    hear: ({ tab, name }, other) => tab.call('meets', [name, other.name]),
-  },
-  wsrelay: {
-    join: ({ tab }, { host, port }, room) => tab.call('join', { urls: [`ws://${host}:${port}/ws-relay`], room }),
-    joined: ({ tab }) => tab.signals.frame('sent', '"publish"'),
-    hear: async ({ tab }, other) => tab.call('greetedBy', await other.tab.call('id')),
-  },
-  rxdb: {
-    join: ({ tab, name }, { host, port }, room) => tab.call('join', { url: `ws://${host}:${port}/rxdb`, room, name }),
-    joined: ({ tab }) => tab.signals.frame('received', '"joined"'),
-    hear: ({ tab }, other) => tab.call('reads', { id: other.name, text: `${other.name} was here` }),
-  },
-  matchbox: {
-    join: ({ tab }, { host, port }, room) => tab.call('join', { url: `ws://${host}:${port}${reference ? '' : '/matchbox'}/${room}` }),
-    joined: ({ tab }) => tab.call('id'),
-    hear: async ({ tab }, other) => tab.call('greetedBy', await other.tab.call('id')),
-  },
-};
 
 describe('on nodes that are not federated, by each door', { concurrency: 5 }, () => {
   for (const [door, { join, joined, call, hear }] of Object.entries(DOORS)) {

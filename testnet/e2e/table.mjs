@@ -15,6 +15,7 @@ const TITLES = {
   'p2pt': 'p2pt',
   'page': 'the page of a node',
   'peerjs': 'PeerJS',
+  'private': 'private nodes: a token in the URL, as each library takes one',
   'rxdb': 'RxDB, replication by WebRTC',
   'sdk': 'the SDK for browsers: Chromium, Firefox and Go',
   'sdk-hostile': 'the SDK for browsers and a node that is hostile, or killed',
