@@ -34,6 +34,7 @@ const (
 	HeldBytes       = 16 << 20                // of all members of a node
 	HeldPerReceiver = 10                      // held offers delivered to one member in HeldWindow
 	HeldWindow      = 50 * time.Second
+	FirstPublish    = time.Second      // after its join a member's first publish may be taken for one with it
 	PublishHold     = 30 * time.Second // publishes and joins wait for nodes not yet known
 )
 

@@ -1197,6 +1197,15 @@ type Publish struct {
 	From    []byte                 `protobuf:"bytes,2,opt,name=from,proto3" json:"from,omitempty"`
 	Age     uint32                 `protobuf:"varint,3,opt,name=age,proto3" json:"age,omitempty"` // ms
 	Payload []byte                 `protobuf:"bytes,4,opt,name=payload,proto3" json:"payload,omitempty"`
+	// The sender's first since it joined, and it joined less than a second before.
+	// Two that crossed, each the first of a member that is to get the other, are as
+	// on one server: only one of the two is given, to the member of the node with
+	// the lower NodeID. (Two y-webrtc clients that both hear an announce both make
+	// an offer, and do not survive it.) They crossed if neither node had seen the
+	// other's: seen is the last sequence of the receiver handled when this was
+	// published, 0 if that was before the nodes knew of each other's members.
+	First bool   `protobuf:"varint,6,opt,name=first,proto3" json:"first,omitempty"`
+	Seen  uint64 `protobuf:"varint,7,opt,name=seen,proto3" json:"seen,omitempty"`
 	// In a small app whose members want counts: the hashes, as in Swarm and one
 	// after the other, of those who are given it on other nodes. A client may be
 	// a member on several, and these know of each other at different times; so
@@ -1263,6 +1272,20 @@ func (x *Publish) GetPayload() []byte {
 		return x.Payload
 	}
 	return nil
+}
+
+func (x *Publish) GetFirst() bool {
+	if x != nil {
+		return x.First
+	}
+	return false
+}
+
+func (x *Publish) GetSeen() uint64 {
+	if x != nil {
+		return x.Seen
+	}
+	return 0
 }
 
 func (x *Publish) GetElsewhere() []byte {
@@ -5279,12 +5302,14 @@ const file_protocol_peerserver_proto_rawDesc = "" +
 	"\vKIND_ANSWER\x10\x01\x12\x12\n" +
 	"\x0eKIND_CANDIDATE\x10\x02\x12\x0f\n" +
 	"\vKIND_DIRECT\x10\x03\x12\r\n" +
-	"\tKIND_DATA\x10\x04\"y\n" +
+	"\tKIND_DATA\x10\x04\"\xa3\x01\n" +
 	"\aPublish\x12\x10\n" +
 	"\x03app\x18\x01 \x01(\rR\x03app\x12\x12\n" +
 	"\x04from\x18\x02 \x01(\fR\x04from\x12\x10\n" +
 	"\x03age\x18\x03 \x01(\rR\x03age\x12\x18\n" +
-	"\apayload\x18\x04 \x01(\fR\apayload\x12\x1c\n" +
+	"\apayload\x18\x04 \x01(\fR\apayload\x12\x14\n" +
+	"\x05first\x18\x06 \x01(\bR\x05first\x12\x12\n" +
+	"\x04seen\x18\a \x01(\x04R\x04seen\x12\x1c\n" +
 	"\telsewhere\x18\x05 \x01(\fR\telsewhere\"\x89\x03\n" +
 	"\bPresence\x12\x10\n" +
 	"\x03app\x18\x01 \x01(\rR\x03app\x12\x1a\n" +

@@ -17,6 +17,7 @@ type heldPublish struct {
 	payload []byte
 	at      instant
 	places  []givenAt
+	first   *Member // whose first it was
 }
 
 // Publish gives payload to every other subscriber, on all nodes.
@@ -87,7 +88,7 @@ func (s *swarm) publish(from string, self *Member, payload []byte) protocol.Code
 	}
 	s.dropPublishes(now)
 	s.published++
-	p := heldPublish{n: s.published, from: from, payload: payload, at: now, places: s.places()}
+	p := heldPublish{n: s.published, from: from, payload: payload, at: now, places: s.places(), first: s.firstOf(from, now)}
 	if s.r.heldBytes.Load()+p.size() <= protocol.HeldBytes {
 		held := p
 		held.payload = slices.Clone(payload)
@@ -96,17 +97,39 @@ func (s *swarm) publish(from string, self *Member, payload []byte) protocol.Code
 	}
 	for _, rem := range s.remotes {
 		if rem.subscribers > 0 {
-			s.sendPublish(rem, &p, 0)
+			s.sendPublish(rem, &p, 0, rem.l.seenNow())
 		}
 	}
 	return protocol.CodeOK
 }
 
-func (s *swarm) sendPublish(rem *remote, p *heldPublish, age instant) {
-	_, code := rem.l.send(outgoing{kind: kindPublish}, &protocol.Frame{Body: &protocol.Frame_Publish{Publish: &protocol.Publish{
+// firstOf is the member whose first publish this is, if it came with its join.
+func (s *swarm) firstOf(from string, now instant) *Member {
+	if s.counted == 0 {
+		return nil
+	}
+	m := s.find(from)
+	if m == nil || m.flags&(wantsCount|hasPublished) != wantsCount {
+		return nil
+	}
+	m.flags |= hasPublished
+	if now-m.joined >= ns(protocol.FirstPublish) {
+		return nil
+	}
+	return m
+}
+
+// sendPublish gives a publish to one node. seen is what of that node had been
+// handled when it was made.
+func (s *swarm) sendPublish(rem *remote, p *heldPublish, age instant, seen uint64) {
+	seq, code := rem.l.send(outgoing{kind: kindPublish}, &protocol.Frame{Body: &protocol.Frame_Publish{Publish: &protocol.Publish{
 		App: rem.theirs, From: []byte(p.from), Age: millis(age), Payload: p.payload, Elsewhere: elsewhere(p.places, rem.l),
+		First: p.first != nil, Seen: seen,
 	}}})
 	if code == protocol.CodeOK {
+		if p.first != nil {
+			rem.firsts.put(p.first, seq, s.r.now())
+		}
 		rem.l.mu.Lock()
 		rem.l.published[s.number] = p.n
 		rem.l.mu.Unlock()
@@ -140,7 +163,7 @@ func (s *swarm) sendHeldPublishes(rem *remote, now instant) {
 	rem.l.mu.Unlock()
 	for i := range s.publishes {
 		if p := &s.publishes[i]; p.n > upTo {
-			s.sendPublish(rem, p, now-p.at)
+			s.sendPublish(rem, p, now-p.at, 0)
 		}
 	}
 }
@@ -160,10 +183,24 @@ func (r *Relay) onPublish(l *link, f *protocol.Publish) {
 	defer sc.free()
 	e := Event{Kind: KindPublish, Foreign: true, From: string(f.From), Ref: l.node[:], Payload: f.Payload, Count: s.count()}
 	for _, t := range s.members {
-		if t.flags.has(subscriber) && now-t.joined >= fromMillis(f.Age) && t.id != e.From && !s.isGivenElsewhere(t, f.Elsewhere) {
+		if t.flags.has(subscriber) && t.precedes(rem, f, now) && t.id != e.From && !s.isGivenElsewhere(t, f.Elsewhere) {
 			s.deliver(sc, t, e)
 		}
 	}
+}
+
+// precedes says whether a subscriber was there before what another node
+// published, as on one server. Where its own first publish and that of the other
+// one crossed, both nodes compare the same, so that one of the two hears the
+// other: the ages alone are wrong by what the links take.
+func (m *Member) precedes(rem *remote, f *protocol.Publish, now instant) bool {
+	earlier := now - m.joined - fromMillis(f.Age)
+	if f.First && max(earlier, -earlier) < ns(protocol.FirstPublish) {
+		if own, ok := rem.firsts.get(m, now); ok && f.Seen < own {
+			return rem.s.r.self.Less(rem.l.node)
+		}
+	}
+	return earlier >= 0
 }
 
 // count is how many there are to be given a publish, if anybody wants to know.

@@ -26,6 +26,7 @@ type remote struct {
 	offers        bucket // it may send
 	evidence      evidence
 	joins         map[*Member]sentJoin
+	firsts        expiring[*Member, uint64]  // the sequences of first publishes that it was given
 	named         bool                       // it was told of the ids that are claimed here
 	untold        []*claim                   // those it was not told of yet
 	seeks         expiring[string, struct{}] // ids that it looks for
@@ -45,6 +46,7 @@ func (s *swarm) bind(l *link) *remote {
 		return rem
 	}
 	rem := &remote{s: s, l: l}
+	rem.firsts = expiring[*Member, uint64]{period: ns(protocol.FirstPublish), max: maxHeldPublishes}
 	if s.remotes == nil {
 		s.remotes = make(map[*link]*remote)
 	}

@@ -84,6 +84,7 @@ const (
 	present
 	wantsPresence
 	wantsCount
+	hasPublished
 )
 
 func (f flags) has(g flags) bool { return f&g != 0 }
