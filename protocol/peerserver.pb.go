@@ -1206,11 +1206,12 @@ type Publish struct {
 	// published, 0 if that was before the nodes knew of each other's members.
 	First bool   `protobuf:"varint,6,opt,name=first,proto3" json:"first,omitempty"`
 	Seen  uint64 `protobuf:"varint,7,opt,name=seen,proto3" json:"seen,omitempty"`
-	// In a small app whose members want counts: the hashes, as in Swarm and one
-	// after the other, of those who are given it on other nodes. A client may be
-	// a member on several, and these know of each other at different times; so
-	// the node that a publish comes to says where each is given it. Who is not
-	// named is given it by the receiver.
+	// In an app whose members want counts: hashes as in Swarm, one after the other,
+	// of those whom the receiver is not to give it. In a small app, those who are
+	// given it on other nodes: a client may be a member on several, and these know
+	// of each other at different times; so the node that a publish comes to says
+	// where each is given it. And with a first, those whose own first came to the
+	// sender between its join and this: they crossed as well.
 	Elsewhere     []byte `protobuf:"bytes,5,opt,name=elsewhere,proto3" json:"elsewhere,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

@@ -63,3 +63,44 @@ func TestFirstPublishesThatCross(t *testing.T) {
 		}
 	}
 }
+
+// TestFirstPublishBetween: one that comes to a client between its subscription and
+// the publish that it sent with it has crossed that too.
+func TestFirstPublishBetween(t *testing.T) {
+	for _, pause := range []time.Duration{time.Millisecond, 30 * time.Millisecond} {
+		for which := range 2 {
+			residentsWhoCount(t, func(sc *scene) {
+				b := sc.nodes[which].join("b", subscriberWho(true))
+				a := sc.nodes[1-which].join("a", subscriberWho(true))
+				sc.nodes[1-which].r.Publish(testApp, "a", []byte("here"))
+				sc.wait(pause)
+				if len(b.of(KindPublish, "a")) != 1 {
+					t.Fatal("not given meanwhile")
+				}
+				sc.nodes[which].r.Publish(testApp, "b", []byte("here"))
+				sc.wait(time.Second)
+				if n := len(a.of(KindPublish, "b")); n != 0 {
+					t.Errorf("both are given the other's: %d", n)
+				}
+				sc.nodes[which].r.Publish(testApp, "b", []byte("more"))
+				sc.wait(time.Second)
+				if n := len(a.of(KindPublish, "b")); n != 1 {
+					t.Errorf("what comes later is given %d times", n)
+				}
+			})
+		}
+	}
+}
+
+// residentsWhoCount plays two nodes that are linked and have a subscriber each.
+func residentsWhoCount(t *testing.T, f func(sc *scene)) {
+	t.Helper()
+	play(t, 2, func(sc *scene) {
+		sc.meet(sc.nodes...)
+		for _, nd := range sc.nodes {
+			nd.join(fmt.Sprint("before", nd.i), subscriberWho(true))
+		}
+		sc.wait(5 * time.Second)
+		f(sc)
+	})
+}

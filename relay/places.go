@@ -49,12 +49,16 @@ func (s *swarm) places() []givenAt {
 	return list
 }
 
-// elsewhere lists for one node who is given a publish on others.
-func elsewhere(places []givenAt, l *link) []byte {
+// elsewhere lists for one node who is given a publish on others, or is not to be
+// given it.
+func elsewhere(p *heldPublish, l *link) []byte {
 	var b []byte
-	for _, p := range places {
-		if p.at != l {
-			b = binary.BigEndian.AppendUint64(b, uint64(p.hash))
+	for _, h := range p.heard {
+		b = binary.BigEndian.AppendUint64(b, uint64(h))
+	}
+	for _, at := range p.places {
+		if at.at != l && len(b) < maxPlaces*protocol.MemberHashSize {
+			b = binary.BigEndian.AppendUint64(b, uint64(at.hash))
 		}
 	}
 	return b
@@ -91,4 +95,6 @@ func (s *swarm) isElsewhere(m *Member) bool {
 }
 
 // size is what a publish that is held takes of protocol.HeldBytes.
-func (p *heldPublish) size() int64 { return int64(len(p.payload) + 16*len(p.places)) }
+func (p *heldPublish) size() int64 {
+	return int64(len(p.payload) + 16*len(p.places) + protocol.MemberHashSize*len(p.heard))
+}

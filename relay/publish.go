@@ -3,6 +3,7 @@ package relay
 import (
 	"errors"
 	"slices"
+	"time"
 
 	"github.com/peerservers/peerserver/protocol"
 )
@@ -17,8 +18,16 @@ type heldPublish struct {
 	payload []byte
 	at      instant
 	places  []givenAt
-	first   *Member // whose first it was
+	first   *Member               // whose first it was
+	heard   []protocol.MemberHash // whose first that one was given before
 }
+
+// oneMove is how soon after its join a member's first publish counts as made with
+// it: what a client sends in one go is read one by one.
+const oneMove = instant(50 * time.Millisecond)
+
+// maxEarly bounds whose first publishes are remembered for one member.
+const maxEarly = 16
 
 // Publish gives payload to every other subscriber, on all nodes.
 func (m *Member) Publish(payload []byte) protocol.Code {
@@ -89,6 +98,9 @@ func (s *swarm) publish(from string, self *Member, payload []byte) protocol.Code
 	s.dropPublishes(now)
 	s.published++
 	p := heldPublish{n: s.published, from: from, payload: payload, at: now, places: s.places(), first: s.firstOf(from, now)}
+	if p.first != nil && now-p.first.joined < oneMove {
+		p.heard, _ = s.early.take(p.first, now)
+	}
 	if s.r.heldBytes.Load()+p.size() <= protocol.HeldBytes {
 		held := p
 		held.payload = slices.Clone(payload)
@@ -123,7 +135,7 @@ func (s *swarm) firstOf(from string, now instant) *Member {
 // handled when it was made.
 func (s *swarm) sendPublish(rem *remote, p *heldPublish, age instant, seen uint64) {
 	seq, code := rem.l.send(outgoing{kind: kindPublish}, &protocol.Frame{Body: &protocol.Frame_Publish{Publish: &protocol.Publish{
-		App: rem.theirs, From: []byte(p.from), Age: millis(age), Payload: p.payload, Elsewhere: elsewhere(p.places, rem.l),
+		App: rem.theirs, From: []byte(p.from), Age: millis(age), Payload: p.payload, Elsewhere: elsewhere(p, rem.l),
 		First: p.first != nil, Seen: seen,
 	}}})
 	if code == protocol.CodeOK {
@@ -184,8 +196,26 @@ func (r *Relay) onPublish(l *link, f *protocol.Publish) {
 	e := Event{Kind: KindPublish, Foreign: true, From: string(f.From), Ref: l.node[:], Payload: f.Payload, Count: s.count()}
 	for _, t := range s.members {
 		if t.flags.has(subscriber) && t.precedes(rem, f, now) && t.id != e.From && !s.isGivenElsewhere(t, f.Elsewhere) {
+			if f.First {
+				s.hearEarly(t, f.From, now)
+			}
 			s.deliver(sc, t, e)
 		}
+	}
+}
+
+// hearEarly notes that a member that is about to publish for the first time was
+// given somebody else's first: that one is not given the member's. They crossed,
+// between a node's reading of a subscription and of the publish that came with it.
+func (s *swarm) hearEarly(m *Member, from []byte, now instant) {
+	if m.flags&(wantsCount|hasPublished) != wantsCount || now-m.joined >= oneMove {
+		return
+	}
+	if s.early.max == 0 {
+		s.early = expiring[*Member, []protocol.MemberHash]{period: oneMove, max: maxHeldPublishes}
+	}
+	if list, _ := s.early.get(m, now); len(list) < maxEarly {
+		s.early.put(m, append(list, s.app.MemberHash(string(from))), now)
 	}
 }
 

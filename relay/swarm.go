@@ -38,13 +38,14 @@ type swarm struct {
 	publishes []heldPublish
 	waiting   []waiting // offers whose turn has not come
 
-	claims    map[string]*claim         // by id
-	claiming  map[*claim]struct{}       // those of them that do not stand yet
-	silent    map[*link]struct{}        // links that have not said whether they serve the app
-	seeks     map[string]*seek          // members that messages wait for, by id
-	waiters   map[*Member]waits         // whose they are
-	found     expiring[string, *remote] // where members are that were sought
-	published uint64                    // how many publishes there ever were
+	early     expiring[*Member, []protocol.MemberHash] // who published first to a member that was about to
+	claims    map[string]*claim                        // by id
+	claiming  map[*claim]struct{}                      // those of them that do not stand yet
+	silent    map[*link]struct{}                       // links that have not said whether they serve the app
+	seeks     map[string]*seek                         // members that messages wait for, by id
+	waiters   map[*Member]waits                        // whose they are
+	found     expiring[string, *remote]                // where members are that were sought
+	published uint64                                   // how many publishes there ever were
 
 	routes  expiring[uint64, *link]    // where the answer to an offer from another node goes
 	sent    expiring[uint64, struct{}] // offers given to other nodes, not answered yet
