@@ -2,7 +2,7 @@
 
 import { createServer } from 'node:net';
 import { once } from 'node:events';
-import { mkdtempSync } from 'node:fs';
+import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Program } from './program.mjs';
@@ -53,7 +53,10 @@ export async function startCluster({ door, nodes = 2, federate = !islands, flags
     kill: (i) => programs[i].kill(),
     restart: start,
     log: () => programs.map((program, i) => `node ${i}: ${program.log()}`).join('\n'),
-    close: async () => void (await Promise.all(programs.map((program) => program.close()))),
+    close: async () => {
+      await Promise.all(programs.map((program) => program.close()));
+      folders.forEach((folder) => rmSync(folder, { recursive: true, force: true }));
+    },
   };
   if (federate) await within(READY_WITHIN, 'the nodes find each other', Promise.all(ports.map((port) => linked(port, token ? `/t/${token}` : '', nodes - 1))), cluster.log);
   return cluster;
