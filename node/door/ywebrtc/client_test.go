@@ -175,6 +175,12 @@ func (c *client) only(want ...string) {
 	}
 }
 
+func (c *client) hasEnded() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.end != nil
+}
+
 // closes waits until the node has closed, and checks how.
 func (c *client) closes(code int, reason string) {
 	c.t.Helper()
