@@ -1,9 +1,9 @@
 package matchbox
 
 import (
-	"bytes"
 	"sync"
 
+	"github.com/peerservers/peerserver/node/door"
 	"github.com/peerservers/peerserver/protocol"
 	"github.com/peerservers/peerserver/relay"
 )
@@ -15,9 +15,7 @@ type place struct {
 	m *relay.Member
 
 	mu    sync.Mutex
-	began bool
-	over  bool          // too much came before it began
-	early []relay.Event // what came before it began
+	early door.Early
 
 	// The others by id, and by what the client calls them. The two differ for one
 	// whose node was lost and has come back: no id comes back on the library's
@@ -26,13 +24,9 @@ type place struct {
 	lost       map[string]bool // that may come back
 }
 
-const (
-	// maxEarly is more than comes in the microseconds that a join takes.
-	maxEarly = 256
-	// maxShown is more than MaxRoom because nodes that meet may have a full room
-	// each.
-	maxShown = 2 * MaxRoom
-)
+// maxShown is more than MaxRoom because nodes that meet may have a full room
+// each.
+const maxShown = 2 * MaxRoom
 
 func newPlace(s *session) *place {
 	return &place{s: s, names: map[string]string{s.id: s.id}, ids: map[string]string{s.id: s.id}}
@@ -84,28 +78,17 @@ func (p *place) begin(before []relay.Info) bool {
 	for _, o := range before {
 		p.add(o.ID)
 	}
-	for i := range p.early {
-		p.take(&p.early[i])
-	}
-	p.began, p.early = true, nil
-	return !p.over
+	return p.early.Begin(p.take)
 }
 
 // Deliver implements relay.Sink.
 func (p *place) Deliver(e *relay.Event) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.began {
-		return p.take(e)
+	if early, ok := p.early.Keep(e); early {
+		return ok
 	}
-	if len(p.early) == maxEarly {
-		p.over = true
-		return false
-	}
-	kept := *e
-	kept.Payload = bytes.Clone(e.Payload)
-	p.early = append(p.early, kept)
-	return true
+	return p.take(e)
 }
 
 // take tells the client of an event. Of those who were there before it, it is

@@ -89,8 +89,8 @@ func TestEarly(t *testing.T) {
 func TestTooMuchTooEarly(t *testing.T) {
 	s, _ := opened(t)
 	p := newPlace(s)
-	for i := range maxEarly + 1 {
-		if ok := p.Deliver(&relay.Event{Kind: relay.KindJoined, From: newUUID()}); ok != (i < maxEarly) {
+	for i := range door.MaxEarly + 1 {
+		if ok := p.Deliver(&relay.Event{Kind: relay.KindJoined, From: newUUID()}); ok != (i < door.MaxEarly) {
 			t.Fatalf("event %d: %v", i, ok)
 		}
 	}

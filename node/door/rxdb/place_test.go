@@ -95,8 +95,8 @@ func TestEarly(t *testing.T) {
 func TestTooMuchTooEarly(t *testing.T) {
 	s, _ := opened(t)
 	p := &place{s: s}
-	for i := range maxEarly + 1 {
-		if ok := p.Deliver(&relay.Event{Kind: relay.KindJoined, From: fmt.Sprint("member ", i)}); ok != (i < maxEarly) {
+	for i := range door.MaxEarly + 1 {
+		if ok := p.Deliver(&relay.Event{Kind: relay.KindJoined, From: fmt.Sprint("member ", i)}); ok != (i < door.MaxEarly) {
 			t.Fatalf("event %d: %v", i, ok)
 		}
 	}

@@ -1,7 +1,6 @@
 package rxdb
 
 import (
-	"bytes"
 	"slices"
 	"sync"
 
@@ -16,19 +15,13 @@ type place struct {
 	m *relay.Member
 
 	mu    sync.Mutex
-	began bool
-	over  bool          // too much came before it began
-	early []relay.Event // what came before it began
-	ids   []string      // of those who are shown, itself too; nobody else is passed on to it
+	early door.Early
+	ids   []string // of those who are shown, itself too; nobody else is passed on to it
 }
 
-const (
-	// maxEarly is more than comes in the microseconds that a join takes.
-	maxEarly = 256
-	// maxShown is more than MaxRoom because nodes that meet may have a full room
-	// each.
-	maxShown = 2 * MaxRoom
-)
+// maxShown is more than MaxRoom because nodes that meet may have a full room
+// each.
+const maxShown = 2 * MaxRoom
 
 // begin shows those who were there before, then what happened since. It reports
 // false when that was too much.
@@ -40,28 +33,17 @@ func (p *place) begin(before []relay.Info) bool {
 	}
 	p.ids = append(p.ids, p.s.id)
 	p.show()
-	for i := range p.early {
-		p.take(&p.early[i])
-	}
-	p.began, p.early = true, nil
-	return !p.over
+	return p.early.Begin(p.take)
 }
 
 // Deliver implements relay.Sink.
 func (p *place) Deliver(e *relay.Event) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.began {
-		return p.take(e)
+	if early, ok := p.early.Keep(e); early {
+		return ok
 	}
-	if len(p.early) == maxEarly {
-		p.over = true
-		return false
-	}
-	kept := *e
-	kept.Payload = bytes.Clone(e.Payload)
-	p.early = append(p.early, kept)
-	return true
+	return p.take(e)
 }
 
 // take tells the client of an event. mu is held.
