@@ -141,6 +141,53 @@ func TestClaimsAtOnce(t *testing.T) {
 	}
 }
 
+// TestClaimAmongThirty: one of thirty has the id, a message finds it from each of
+// the others, and who comes last is served as well.
+func TestClaimAmongThirty(t *testing.T) {
+	residents(t, 30, func(sc *scene) {
+		sc.wait(time.Minute) // until each is linked to each
+		for _, nd := range sc.nodes {
+			if n := nd.r.Stats().Links; n != 29 {
+				t.Fatalf("node %d has %d links", nd.i, n)
+			}
+		}
+		var winner *client
+		var all []*client
+		for i, nd := range sc.nodes {
+			all = append(all, nd.claim("bob", byte(i+100)))
+		}
+		sc.wait(2 * time.Second)
+		for _, c := range all {
+			if !c.has() {
+				continue
+			}
+			if winner != nil {
+				t.Fatalf("nodes %d and %d both have the id", winner.nd.i, c.nd.i)
+			}
+			winner = c
+		}
+		if winner == nil {
+			t.Fatal("nobody has the id")
+		}
+		late := sc.start()
+		sc.meet(append(sc.nodes[:1:1], late)...)
+		last := late.claim("last", 1)
+		sc.wait(5 * time.Second)
+		from := []*client{last}
+		for i, nd := range sc.nodes[:30] {
+			from = append(from, nd.claim(fmt.Sprint("peer-", i), 1))
+		}
+		sc.wait(time.Second)
+		for _, c := range from {
+			c.say("bob", 1)
+		}
+		sc.wait(2 * time.Second)
+		for _, c := range from {
+			winner.heard(c.id, 1)
+		}
+	})
+}
+
 func TestClaimOfAHeldID(t *testing.T) {
 	residents(t, 3, func(sc *scene) {
 		first := sc.nodes[0].claim("bob", 1)
