@@ -45,7 +45,7 @@ func (o *ownRecord) set(r protocol.Record, now time.Time) (changed bool, err err
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if o.version > 0 && slices.Equal(o.says.URLs, r.URLs) && o.says.TTL == r.TTL && o.says.Load == r.Load &&
-		o.says.STUNPort == r.STUNPort && o.says.TURNPort == r.TURNPort {
+		o.says.STUNPort == r.STUNPort && o.says.TURNPort == r.TURNPort && slices.Equal(o.says.TURNTLS, r.TURNTLS) {
 		return false, nil
 	}
 	before := o.says

@@ -131,6 +131,19 @@ const (
 	Version       = 1
 )
 
+// STUN and TURN.
+const (
+	DefaultSTUN    = 3478 // UDP, and TCP where TURN is allowed
+	DefaultTURNTLS = 5349
+	MaxTURNTLS     = 2               // ports for TURN over TLS in a record: one of its own, and the one of HTTPS
+	ICETTL         = time.Hour       // of a peer's credentials
+	ICEAhead       = 5 * time.Minute // that the clock of the node which issued them may be ahead
+	ICENodes       = 3               // a peer is told of: its own node and two others
+	TURNKeyEvery   = time.Hour       // between two TurnKeys on a link
+	ProbeTime      = 5 * time.Second // that a try from outside may take
+	ProbesPerLink  = 6               // in a minute
+)
+
 // On a LAN.
 const (
 	BeaconPort    = 6771 // UDP

@@ -215,6 +215,7 @@ const (
 	Probe_OUTCOME_UNSPECIFIED Probe_Outcome = 0 // a question
 	Probe_OUTCOME_REACHED     Probe_Outcome = 1
 	Probe_OUTCOME_FAILED      Probe_Outcome = 2
+	Probe_OUTCOME_REFUSED     Probe_Outcome = 3 // not tried: too often, or another address
 )
 
 // Enum value maps for Probe_Outcome.
@@ -223,11 +224,13 @@ var (
 		0: "OUTCOME_UNSPECIFIED",
 		1: "OUTCOME_REACHED",
 		2: "OUTCOME_FAILED",
+		3: "OUTCOME_REFUSED",
 	}
 	Probe_Outcome_value = map[string]int32{
 		"OUTCOME_UNSPECIFIED": 0,
 		"OUTCOME_REACHED":     1,
 		"OUTCOME_FAILED":      2,
+		"OUTCOME_REFUSED":     3,
 	}
 )
 
@@ -310,7 +313,7 @@ func (x Bye_Code) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Bye_Code.Descriptor instead.
 func (Bye_Code) EnumDescriptor() ([]byte, []int) {
-	return file_protocol_peerserver_proto_rawDescGZIP(), []int{17, 0}
+	return file_protocol_peerserver_proto_rawDescGZIP(), []int{18, 0}
 }
 
 type EnvelopeBody_Kind int32
@@ -374,7 +377,7 @@ func (x EnvelopeBody_Kind) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use EnvelopeBody_Kind.Descriptor instead.
 func (EnvelopeBody_Kind) EnumDescriptor() ([]byte, []int) {
-	return file_protocol_peerserver_proto_rawDescGZIP(), []int{39, 0}
+	return file_protocol_peerserver_proto_rawDescGZIP(), []int{42, 0}
 }
 
 // Packet is the content of one Noise message.
@@ -451,6 +454,7 @@ type Frame struct {
 	//	*Frame_Ping
 	//	*Frame_Probe
 	//	*Frame_Bye
+	//	*Frame_TurnKeys
 	Body          isFrame_Body `protobuf_oneof:"body"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -635,6 +639,15 @@ func (x *Frame) GetBye() *Bye {
 	return nil
 }
 
+func (x *Frame) GetTurnKeys() *TurnKeys {
+	if x != nil {
+		if x, ok := x.Body.(*Frame_TurnKeys); ok {
+			return x.TurnKeys
+		}
+	}
+	return nil
+}
+
 type isFrame_Body interface {
 	isFrame_Body()
 }
@@ -699,6 +712,10 @@ type Frame_Bye struct {
 	Bye *Bye `protobuf:"bytes,16,opt,name=bye,proto3,oneof"`
 }
 
+type Frame_TurnKeys struct {
+	TurnKeys *TurnKeys `protobuf:"bytes,17,opt,name=turn_keys,json=turnKeys,proto3,oneof"`
+}
+
 func (*Frame_Resume) isFrame_Body() {}
 
 func (*Frame_Interest) isFrame_Body() {}
@@ -728,6 +745,8 @@ func (*Frame_Ping) isFrame_Body() {}
 func (*Frame_Probe) isFrame_Body() {}
 
 func (*Frame_Bye) isFrame_Body() {}
+
+func (*Frame_TurnKeys) isFrame_Body() {}
 
 // Hello is the payload of Noise messages 2 and 3. It binds the Noise static
 // key to the node's ed25519 key.
@@ -1799,12 +1818,16 @@ func (x *Ping) GetNonce() uint64 {
 	return 0
 }
 
-// Probe asks the receiver to dial the sender at one of the URLs of its record
-// and to answer with the same nonce and the outcome.
+// Probe asks the receiver to try the sender from outside, and is answered by one
+// with the same nonce and the outcome. What is tried is at the address that the
+// receiver sees the link come from, and nowhere else, so that it cannot be aimed
+// at anybody else: a url whose host has another address is refused. One try at a
+// time for a link, and 6 in a minute.
 type Probe struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Nonce         uint64                 `protobuf:"varint,1,opt,name=nonce,proto3" json:"nonce,omitempty"`
-	Url           string                 `protobuf:"bytes,2,opt,name=url,proto3" json:"url,omitempty"`
+	Url           string                 `protobuf:"bytes,2,opt,name=url,proto3" json:"url,omitempty"`                            // a link URL: the receiver dials it, and shakes hands with the sender's key
+	StunPort      uint32                 `protobuf:"varint,4,opt,name=stun_port,json=stunPort,proto3" json:"stun_port,omitempty"` // instead of url: UDP, a Binding request is sent there
 	Outcome       Probe_Outcome          `protobuf:"varint,3,opt,name=outcome,proto3,enum=peerserver.v1.Probe_Outcome" json:"outcome,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1854,11 +1877,73 @@ func (x *Probe) GetUrl() string {
 	return ""
 }
 
+func (x *Probe) GetStunPort() uint32 {
+	if x != nil {
+		return x.StunPort
+	}
+	return 0
+}
+
 func (x *Probe) GetOutcome() Probe_Outcome {
 	if x != nil {
 		return x.Outcome
 	}
 	return Probe_OUTCOME_UNSPECIFIED
+}
+
+// TurnKeys lets the receiver issue credentials for the sender's TURN server to
+// its own peers. It is sent when a link comes up, and again every hour. A key is
+// HMAC-SHA-256(secret, "peerserver/1/turn" || NodeID of the receiver || day), day
+// in 4 bytes, big endian, with a secret that only the sender has, so that it
+// knows every key again. A peer is given
+//
+//	user     = expiry, unix s || ":" || NodeID of who issues || ":" || hash, hex
+//	password = base64(HMAC-SHA-256(key of the expiry's day, user))
+//	hash     = SHA-256("peerserver/1/turn-peer" || peer)[:16]
+//
+// with an expiry of an hour; one of more than an hour and five minutes is refused.
+type TurnKeys struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Keys          []*TurnKeys_Key        `protobuf:"bytes,1,rep,name=keys,proto3" json:"keys,omitempty"` // today's and tomorrow's
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TurnKeys) Reset() {
+	*x = TurnKeys{}
+	mi := &file_protocol_peerserver_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TurnKeys) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TurnKeys) ProtoMessage() {}
+
+func (x *TurnKeys) ProtoReflect() protoreflect.Message {
+	mi := &file_protocol_peerserver_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TurnKeys.ProtoReflect.Descriptor instead.
+func (*TurnKeys) Descriptor() ([]byte, []int) {
+	return file_protocol_peerserver_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *TurnKeys) GetKeys() []*TurnKeys_Key {
+	if x != nil {
+		return x.Keys
+	}
+	return nil
 }
 
 // Bye ends a link on purpose; it is not redialled before drain is over.
@@ -1872,7 +1957,7 @@ type Bye struct {
 
 func (x *Bye) Reset() {
 	*x = Bye{}
-	mi := &file_protocol_peerserver_proto_msgTypes[17]
+	mi := &file_protocol_peerserver_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1884,7 +1969,7 @@ func (x *Bye) String() string {
 func (*Bye) ProtoMessage() {}
 
 func (x *Bye) ProtoReflect() protoreflect.Message {
-	mi := &file_protocol_peerserver_proto_msgTypes[17]
+	mi := &file_protocol_peerserver_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1897,7 +1982,7 @@ func (x *Bye) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Bye.ProtoReflect.Descriptor instead.
 func (*Bye) Descriptor() ([]byte, []int) {
-	return file_protocol_peerserver_proto_rawDescGZIP(), []int{17}
+	return file_protocol_peerserver_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Bye) GetCode() Bye_Code {
@@ -1929,7 +2014,7 @@ type SignedRecord struct {
 
 func (x *SignedRecord) Reset() {
 	*x = SignedRecord{}
-	mi := &file_protocol_peerserver_proto_msgTypes[18]
+	mi := &file_protocol_peerserver_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1941,7 +2026,7 @@ func (x *SignedRecord) String() string {
 func (*SignedRecord) ProtoMessage() {}
 
 func (x *SignedRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_protocol_peerserver_proto_msgTypes[18]
+	mi := &file_protocol_peerserver_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1954,7 +2039,7 @@ func (x *SignedRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SignedRecord.ProtoReflect.Descriptor instead.
 func (*SignedRecord) Descriptor() ([]byte, []int) {
-	return file_protocol_peerserver_proto_rawDescGZIP(), []int{18}
+	return file_protocol_peerserver_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *SignedRecord) GetKey() []byte {
@@ -1988,20 +2073,22 @@ func (x *SignedRecord) GetSignature() []byte {
 // RecordBody says where and what a node is. The whole record is at most 900
 // bytes. It names no apps.
 type RecordBody struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Version       uint32                 `protobuf:"varint,1,opt,name=version,proto3" json:"version,omitempty"`                   // 1
-	Ttl           uint32                 `protobuf:"varint,2,opt,name=ttl,proto3" json:"ttl,omitempty"`                           // seconds after seq
-	Urls          []string               `protobuf:"bytes,3,rep,name=urls,proto3" json:"urls,omitempty"`                          // link URLs without path: wss://host[:port] or ws://ip:port, at most 4
-	StunPort      uint32                 `protobuf:"varint,4,opt,name=stun_port,json=stunPort,proto3" json:"stun_port,omitempty"` // 0: none
-	TurnPort      uint32                 `protobuf:"varint,5,opt,name=turn_port,json=turnPort,proto3" json:"turn_port,omitempty"` // 0: none
-	Load          uint32                 `protobuf:"varint,6,opt,name=load,proto3" json:"load,omitempty"`                         // 0 idle to 3 full
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Version uint32                 `protobuf:"varint,1,opt,name=version,proto3" json:"version,omitempty"` // 1
+	Ttl     uint32                 `protobuf:"varint,2,opt,name=ttl,proto3" json:"ttl,omitempty"`         // seconds after seq
+	Urls    []string               `protobuf:"bytes,3,rep,name=urls,proto3" json:"urls,omitempty"`        // link URLs without path: wss://host[:port] or ws://ip:port, at most 4
+	// At the hosts of urls; 0: none.
+	StunPort      uint32   `protobuf:"varint,4,opt,name=stun_port,json=stunPort,proto3" json:"stun_port,omitempty"`                      // UDP
+	TurnPort      uint32   `protobuf:"varint,5,opt,name=turn_port,json=turnPort,proto3" json:"turn_port,omitempty"`                      // UDP and TCP
+	Load          uint32   `protobuf:"varint,6,opt,name=load,proto3" json:"load,omitempty"`                                              // 0 idle to 3 full
+	TurnTlsPorts  []uint32 `protobuf:"varint,7,rep,packed,name=turn_tls_ports,json=turnTlsPorts,proto3" json:"turn_tls_ports,omitempty"` // at the hosts of wss urls, at most 2
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *RecordBody) Reset() {
 	*x = RecordBody{}
-	mi := &file_protocol_peerserver_proto_msgTypes[19]
+	mi := &file_protocol_peerserver_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2013,7 +2100,7 @@ func (x *RecordBody) String() string {
 func (*RecordBody) ProtoMessage() {}
 
 func (x *RecordBody) ProtoReflect() protoreflect.Message {
-	mi := &file_protocol_peerserver_proto_msgTypes[19]
+	mi := &file_protocol_peerserver_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2026,7 +2113,7 @@ func (x *RecordBody) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RecordBody.ProtoReflect.Descriptor instead.
 func (*RecordBody) Descriptor() ([]byte, []int) {
-	return file_protocol_peerserver_proto_rawDescGZIP(), []int{19}
+	return file_protocol_peerserver_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *RecordBody) GetVersion() uint32 {
@@ -2071,6 +2158,13 @@ func (x *RecordBody) GetLoad() uint32 {
 	return 0
 }
 
+func (x *RecordBody) GetTurnTlsPorts() []uint32 {
+	if x != nil {
+		return x.TurnTlsPorts
+	}
+	return nil
+}
+
 // ToNode is what a peer sends. Requests with a ref are answered by a ToPeer of
 // the same ref: what is named here, or Refused.
 type ToNode struct {
@@ -2084,6 +2178,7 @@ type ToNode struct {
 	//	*ToNode_Send
 	//	*ToNode_Beat
 	//	*ToNode_Broadcast
+	//	*ToNode_AskIce
 	Body          isToNode_Body `protobuf_oneof:"body"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -2091,7 +2186,7 @@ type ToNode struct {
 
 func (x *ToNode) Reset() {
 	*x = ToNode{}
-	mi := &file_protocol_peerserver_proto_msgTypes[20]
+	mi := &file_protocol_peerserver_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2103,7 +2198,7 @@ func (x *ToNode) String() string {
 func (*ToNode) ProtoMessage() {}
 
 func (x *ToNode) ProtoReflect() protoreflect.Message {
-	mi := &file_protocol_peerserver_proto_msgTypes[20]
+	mi := &file_protocol_peerserver_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2116,7 +2211,7 @@ func (x *ToNode) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ToNode.ProtoReflect.Descriptor instead.
 func (*ToNode) Descriptor() ([]byte, []int) {
-	return file_protocol_peerserver_proto_rawDescGZIP(), []int{20}
+	return file_protocol_peerserver_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *ToNode) GetRef() uint32 {
@@ -2187,6 +2282,15 @@ func (x *ToNode) GetBroadcast() *Broadcast {
 	return nil
 }
 
+func (x *ToNode) GetAskIce() *AskIce {
+	if x != nil {
+		if x, ok := x.Body.(*ToNode_AskIce); ok {
+			return x.AskIce
+		}
+	}
+	return nil
+}
+
 type isToNode_Body interface {
 	isToNode_Body()
 }
@@ -2215,6 +2319,10 @@ type ToNode_Broadcast struct {
 	Broadcast *Broadcast `protobuf:"bytes,7,opt,name=broadcast,proto3,oneof"` // Done
 }
 
+type ToNode_AskIce struct {
+	AskIce *AskIce `protobuf:"bytes,8,opt,name=ask_ice,json=askIce,proto3,oneof"` // IceServers
+}
+
 func (*ToNode_Login) isToNode_Body() {}
 
 func (*ToNode_Join) isToNode_Body() {}
@@ -2226,6 +2334,8 @@ func (*ToNode_Send) isToNode_Body() {}
 func (*ToNode_Beat) isToNode_Body() {}
 
 func (*ToNode_Broadcast) isToNode_Body() {}
+
+func (*ToNode_AskIce) isToNode_Body() {}
 
 // ToPeer is what a node sends.
 type ToPeer struct {
@@ -2242,6 +2352,7 @@ type ToPeer struct {
 	//	*ToPeer_Departed
 	//	*ToPeer_Delivered
 	//	*ToPeer_Broadcast
+	//	*ToPeer_IceServers
 	Body          isToPeer_Body `protobuf_oneof:"body"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -2249,7 +2360,7 @@ type ToPeer struct {
 
 func (x *ToPeer) Reset() {
 	*x = ToPeer{}
-	mi := &file_protocol_peerserver_proto_msgTypes[21]
+	mi := &file_protocol_peerserver_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2261,7 +2372,7 @@ func (x *ToPeer) String() string {
 func (*ToPeer) ProtoMessage() {}
 
 func (x *ToPeer) ProtoReflect() protoreflect.Message {
-	mi := &file_protocol_peerserver_proto_msgTypes[21]
+	mi := &file_protocol_peerserver_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2274,7 +2385,7 @@ func (x *ToPeer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ToPeer.ProtoReflect.Descriptor instead.
 func (*ToPeer) Descriptor() ([]byte, []int) {
-	return file_protocol_peerserver_proto_rawDescGZIP(), []int{21}
+	return file_protocol_peerserver_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *ToPeer) GetRef() uint32 {
@@ -2372,6 +2483,15 @@ func (x *ToPeer) GetBroadcast() *Broadcast {
 	return nil
 }
 
+func (x *ToPeer) GetIceServers() *IceServers {
+	if x != nil {
+		if x, ok := x.Body.(*ToPeer_IceServers); ok {
+			return x.IceServers
+		}
+	}
+	return nil
+}
+
 type isToPeer_Body interface {
 	isToPeer_Body()
 }
@@ -2412,6 +2532,10 @@ type ToPeer_Broadcast struct {
 	Broadcast *Broadcast `protobuf:"bytes,10,opt,name=broadcast,proto3,oneof"`
 }
 
+type ToPeer_IceServers struct {
+	IceServers *IceServers `protobuf:"bytes,11,opt,name=ice_servers,json=iceServers,proto3,oneof"`
+}
+
 func (*ToPeer_Challenge) isToPeer_Body() {}
 
 func (*ToPeer_Welcome) isToPeer_Body() {}
@@ -2430,6 +2554,8 @@ func (*ToPeer_Delivered) isToPeer_Body() {}
 
 func (*ToPeer_Broadcast) isToPeer_Body() {}
 
+func (*ToPeer_IceServers) isToPeer_Body() {}
+
 // Challenge is what a Login has to sign.
 type Challenge struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -2442,7 +2568,7 @@ type Challenge struct {
 
 func (x *Challenge) Reset() {
 	*x = Challenge{}
-	mi := &file_protocol_peerserver_proto_msgTypes[22]
+	mi := &file_protocol_peerserver_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2454,7 +2580,7 @@ func (x *Challenge) String() string {
 func (*Challenge) ProtoMessage() {}
 
 func (x *Challenge) ProtoReflect() protoreflect.Message {
-	mi := &file_protocol_peerserver_proto_msgTypes[22]
+	mi := &file_protocol_peerserver_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2467,7 +2593,7 @@ func (x *Challenge) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Challenge.ProtoReflect.Descriptor instead.
 func (*Challenge) Descriptor() ([]byte, []int) {
-	return file_protocol_peerserver_proto_rawDescGZIP(), []int{22}
+	return file_protocol_peerserver_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Challenge) GetVersion() uint32 {
@@ -2505,7 +2631,7 @@ type Login struct {
 
 func (x *Login) Reset() {
 	*x = Login{}
-	mi := &file_protocol_peerserver_proto_msgTypes[23]
+	mi := &file_protocol_peerserver_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2517,7 +2643,7 @@ func (x *Login) String() string {
 func (*Login) ProtoMessage() {}
 
 func (x *Login) ProtoReflect() protoreflect.Message {
-	mi := &file_protocol_peerserver_proto_msgTypes[23]
+	mi := &file_protocol_peerserver_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2530,7 +2656,7 @@ func (x *Login) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Login.ProtoReflect.Descriptor instead.
 func (*Login) Descriptor() ([]byte, []int) {
-	return file_protocol_peerserver_proto_rawDescGZIP(), []int{23}
+	return file_protocol_peerserver_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Login) GetKey() []byte {
@@ -2572,7 +2698,7 @@ type Welcome struct {
 
 func (x *Welcome) Reset() {
 	*x = Welcome{}
-	mi := &file_protocol_peerserver_proto_msgTypes[24]
+	mi := &file_protocol_peerserver_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2584,7 +2710,7 @@ func (x *Welcome) String() string {
 func (*Welcome) ProtoMessage() {}
 
 func (x *Welcome) ProtoReflect() protoreflect.Message {
-	mi := &file_protocol_peerserver_proto_msgTypes[24]
+	mi := &file_protocol_peerserver_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2597,7 +2723,7 @@ func (x *Welcome) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Welcome.ProtoReflect.Descriptor instead.
 func (*Welcome) Descriptor() ([]byte, []int) {
-	return file_protocol_peerserver_proto_rawDescGZIP(), []int{24}
+	return file_protocol_peerserver_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Welcome) GetNodes() []*SignedRecord {
@@ -2626,7 +2752,7 @@ type Join struct {
 
 func (x *Join) Reset() {
 	*x = Join{}
-	mi := &file_protocol_peerserver_proto_msgTypes[25]
+	mi := &file_protocol_peerserver_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2638,7 +2764,7 @@ func (x *Join) String() string {
 func (*Join) ProtoMessage() {}
 
 func (x *Join) ProtoReflect() protoreflect.Message {
-	mi := &file_protocol_peerserver_proto_msgTypes[25]
+	mi := &file_protocol_peerserver_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2651,7 +2777,7 @@ func (x *Join) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Join.ProtoReflect.Descriptor instead.
 func (*Join) Descriptor() ([]byte, []int) {
-	return file_protocol_peerserver_proto_rawDescGZIP(), []int{25}
+	return file_protocol_peerserver_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Join) GetApp() []byte {
@@ -2672,13 +2798,14 @@ type Joined struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Members       uint32                 `protobuf:"varint,1,opt,name=members,proto3" json:"members,omitempty"` // of the app, as far as it is known, this one not counted
 	Resumed       bool                   `protobuf:"varint,2,opt,name=resumed,proto3" json:"resumed,omitempty"` // the membership was kept: only what came meanwhile follows, not who is there
+	Ice           *IceServers            `protobuf:"bytes,3,opt,name=ice,proto3" json:"ice,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Joined) Reset() {
 	*x = Joined{}
-	mi := &file_protocol_peerserver_proto_msgTypes[26]
+	mi := &file_protocol_peerserver_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2690,7 +2817,7 @@ func (x *Joined) String() string {
 func (*Joined) ProtoMessage() {}
 
 func (x *Joined) ProtoReflect() protoreflect.Message {
-	mi := &file_protocol_peerserver_proto_msgTypes[26]
+	mi := &file_protocol_peerserver_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2703,7 +2830,7 @@ func (x *Joined) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Joined.ProtoReflect.Descriptor instead.
 func (*Joined) Descriptor() ([]byte, []int) {
-	return file_protocol_peerserver_proto_rawDescGZIP(), []int{26}
+	return file_protocol_peerserver_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *Joined) GetMembers() uint32 {
@@ -2720,6 +2847,103 @@ func (x *Joined) GetResumed() bool {
 	return false
 }
 
+func (x *Joined) GetIce() *IceServers {
+	if x != nil {
+		return x.Ice
+	}
+	return nil
+}
+
+// IceServers are the STUN and TURN servers of this node and of up to two others
+// of the mesh, this node's first. A peer asks again before they expire.
+type IceServers struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Servers       []*IceServers_Server   `protobuf:"bytes,1,rep,name=servers,proto3" json:"servers,omitempty"`
+	Ttl           uint32                 `protobuf:"varint,2,opt,name=ttl,proto3" json:"ttl,omitempty"` // seconds that the credentials are good for, from now
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *IceServers) Reset() {
+	*x = IceServers{}
+	mi := &file_protocol_peerserver_proto_msgTypes[28]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *IceServers) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*IceServers) ProtoMessage() {}
+
+func (x *IceServers) ProtoReflect() protoreflect.Message {
+	mi := &file_protocol_peerserver_proto_msgTypes[28]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use IceServers.ProtoReflect.Descriptor instead.
+func (*IceServers) Descriptor() ([]byte, []int) {
+	return file_protocol_peerserver_proto_rawDescGZIP(), []int{28}
+}
+
+func (x *IceServers) GetServers() []*IceServers_Server {
+	if x != nil {
+		return x.Servers
+	}
+	return nil
+}
+
+func (x *IceServers) GetTtl() uint32 {
+	if x != nil {
+		return x.Ttl
+	}
+	return 0
+}
+
+type AskIce struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AskIce) Reset() {
+	*x = AskIce{}
+	mi := &file_protocol_peerserver_proto_msgTypes[29]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AskIce) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AskIce) ProtoMessage() {}
+
+func (x *AskIce) ProtoReflect() protoreflect.Message {
+	mi := &file_protocol_peerserver_proto_msgTypes[29]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AskIce.ProtoReflect.Descriptor instead.
+func (*AskIce) Descriptor() ([]byte, []int) {
+	return file_protocol_peerserver_proto_rawDescGZIP(), []int{29}
+}
+
 // Part ends a membership.
 type Part struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -2731,7 +2955,7 @@ type Part struct {
 
 func (x *Part) Reset() {
 	*x = Part{}
-	mi := &file_protocol_peerserver_proto_msgTypes[27]
+	mi := &file_protocol_peerserver_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2743,7 +2967,7 @@ func (x *Part) String() string {
 func (*Part) ProtoMessage() {}
 
 func (x *Part) ProtoReflect() protoreflect.Message {
-	mi := &file_protocol_peerserver_proto_msgTypes[27]
+	mi := &file_protocol_peerserver_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2756,7 +2980,7 @@ func (x *Part) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Part.ProtoReflect.Descriptor instead.
 func (*Part) Descriptor() ([]byte, []int) {
-	return file_protocol_peerserver_proto_rawDescGZIP(), []int{27}
+	return file_protocol_peerserver_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *Part) GetApp() []byte {
@@ -2787,7 +3011,7 @@ type Send struct {
 
 func (x *Send) Reset() {
 	*x = Send{}
-	mi := &file_protocol_peerserver_proto_msgTypes[28]
+	mi := &file_protocol_peerserver_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2799,7 +3023,7 @@ func (x *Send) String() string {
 func (*Send) ProtoMessage() {}
 
 func (x *Send) ProtoReflect() protoreflect.Message {
-	mi := &file_protocol_peerserver_proto_msgTypes[28]
+	mi := &file_protocol_peerserver_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2812,7 +3036,7 @@ func (x *Send) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Send.ProtoReflect.Descriptor instead.
 func (*Send) Descriptor() ([]byte, []int) {
-	return file_protocol_peerserver_proto_rawDescGZIP(), []int{28}
+	return file_protocol_peerserver_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *Send) GetApp() []byte {
@@ -2863,7 +3087,7 @@ type Broadcast struct {
 
 func (x *Broadcast) Reset() {
 	*x = Broadcast{}
-	mi := &file_protocol_peerserver_proto_msgTypes[29]
+	mi := &file_protocol_peerserver_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2875,7 +3099,7 @@ func (x *Broadcast) String() string {
 func (*Broadcast) ProtoMessage() {}
 
 func (x *Broadcast) ProtoReflect() protoreflect.Message {
-	mi := &file_protocol_peerserver_proto_msgTypes[29]
+	mi := &file_protocol_peerserver_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2888,7 +3112,7 @@ func (x *Broadcast) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Broadcast.ProtoReflect.Descriptor instead.
 func (*Broadcast) Descriptor() ([]byte, []int) {
-	return file_protocol_peerserver_proto_rawDescGZIP(), []int{29}
+	return file_protocol_peerserver_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *Broadcast) GetApp() []byte {
@@ -2920,7 +3144,7 @@ type Beat struct {
 
 func (x *Beat) Reset() {
 	*x = Beat{}
-	mi := &file_protocol_peerserver_proto_msgTypes[30]
+	mi := &file_protocol_peerserver_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2932,7 +3156,7 @@ func (x *Beat) String() string {
 func (*Beat) ProtoMessage() {}
 
 func (x *Beat) ProtoReflect() protoreflect.Message {
-	mi := &file_protocol_peerserver_proto_msgTypes[30]
+	mi := &file_protocol_peerserver_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2945,7 +3169,7 @@ func (x *Beat) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Beat.ProtoReflect.Descriptor instead.
 func (*Beat) Descriptor() ([]byte, []int) {
-	return file_protocol_peerserver_proto_rawDescGZIP(), []int{30}
+	return file_protocol_peerserver_proto_rawDescGZIP(), []int{33}
 }
 
 type Done struct {
@@ -2956,7 +3180,7 @@ type Done struct {
 
 func (x *Done) Reset() {
 	*x = Done{}
-	mi := &file_protocol_peerserver_proto_msgTypes[31]
+	mi := &file_protocol_peerserver_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2968,7 +3192,7 @@ func (x *Done) String() string {
 func (*Done) ProtoMessage() {}
 
 func (x *Done) ProtoReflect() protoreflect.Message {
-	mi := &file_protocol_peerserver_proto_msgTypes[31]
+	mi := &file_protocol_peerserver_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2981,7 +3205,7 @@ func (x *Done) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Done.ProtoReflect.Descriptor instead.
 func (*Done) Descriptor() ([]byte, []int) {
-	return file_protocol_peerserver_proto_rawDescGZIP(), []int{31}
+	return file_protocol_peerserver_proto_rawDescGZIP(), []int{34}
 }
 
 // Refused says that a request failed, or later, with its ref, that what was
@@ -2997,7 +3221,7 @@ type Refused struct {
 
 func (x *Refused) Reset() {
 	*x = Refused{}
-	mi := &file_protocol_peerserver_proto_msgTypes[32]
+	mi := &file_protocol_peerserver_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3009,7 +3233,7 @@ func (x *Refused) String() string {
 func (*Refused) ProtoMessage() {}
 
 func (x *Refused) ProtoReflect() protoreflect.Message {
-	mi := &file_protocol_peerserver_proto_msgTypes[32]
+	mi := &file_protocol_peerserver_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3022,7 +3246,7 @@ func (x *Refused) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Refused.ProtoReflect.Descriptor instead.
 func (*Refused) Descriptor() ([]byte, []int) {
-	return file_protocol_peerserver_proto_rawDescGZIP(), []int{32}
+	return file_protocol_peerserver_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *Refused) GetCode() uint32 {
@@ -3060,7 +3284,7 @@ type Arrived struct {
 
 func (x *Arrived) Reset() {
 	*x = Arrived{}
-	mi := &file_protocol_peerserver_proto_msgTypes[33]
+	mi := &file_protocol_peerserver_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3072,7 +3296,7 @@ func (x *Arrived) String() string {
 func (*Arrived) ProtoMessage() {}
 
 func (x *Arrived) ProtoReflect() protoreflect.Message {
-	mi := &file_protocol_peerserver_proto_msgTypes[33]
+	mi := &file_protocol_peerserver_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3085,7 +3309,7 @@ func (x *Arrived) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Arrived.ProtoReflect.Descriptor instead.
 func (*Arrived) Descriptor() ([]byte, []int) {
-	return file_protocol_peerserver_proto_rawDescGZIP(), []int{33}
+	return file_protocol_peerserver_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *Arrived) GetApp() []byte {
@@ -3136,7 +3360,7 @@ type Departed struct {
 
 func (x *Departed) Reset() {
 	*x = Departed{}
-	mi := &file_protocol_peerserver_proto_msgTypes[34]
+	mi := &file_protocol_peerserver_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3148,7 +3372,7 @@ func (x *Departed) String() string {
 func (*Departed) ProtoMessage() {}
 
 func (x *Departed) ProtoReflect() protoreflect.Message {
-	mi := &file_protocol_peerserver_proto_msgTypes[34]
+	mi := &file_protocol_peerserver_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3161,7 +3385,7 @@ func (x *Departed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Departed.ProtoReflect.Descriptor instead.
 func (*Departed) Descriptor() ([]byte, []int) {
-	return file_protocol_peerserver_proto_rawDescGZIP(), []int{34}
+	return file_protocol_peerserver_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *Departed) GetApp() []byte {
@@ -3205,7 +3429,7 @@ type Delivered struct {
 
 func (x *Delivered) Reset() {
 	*x = Delivered{}
-	mi := &file_protocol_peerserver_proto_msgTypes[35]
+	mi := &file_protocol_peerserver_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3217,7 +3441,7 @@ func (x *Delivered) String() string {
 func (*Delivered) ProtoMessage() {}
 
 func (x *Delivered) ProtoReflect() protoreflect.Message {
-	mi := &file_protocol_peerserver_proto_msgTypes[35]
+	mi := &file_protocol_peerserver_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3230,7 +3454,7 @@ func (x *Delivered) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Delivered.ProtoReflect.Descriptor instead.
 func (*Delivered) Descriptor() ([]byte, []int) {
-	return file_protocol_peerserver_proto_rawDescGZIP(), []int{35}
+	return file_protocol_peerserver_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *Delivered) GetApp() []byte {
@@ -3273,7 +3497,7 @@ type SignedPresence struct {
 
 func (x *SignedPresence) Reset() {
 	*x = SignedPresence{}
-	mi := &file_protocol_peerserver_proto_msgTypes[36]
+	mi := &file_protocol_peerserver_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3285,7 +3509,7 @@ func (x *SignedPresence) String() string {
 func (*SignedPresence) ProtoMessage() {}
 
 func (x *SignedPresence) ProtoReflect() protoreflect.Message {
-	mi := &file_protocol_peerserver_proto_msgTypes[36]
+	mi := &file_protocol_peerserver_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3298,7 +3522,7 @@ func (x *SignedPresence) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SignedPresence.ProtoReflect.Descriptor instead.
 func (*SignedPresence) Descriptor() ([]byte, []int) {
-	return file_protocol_peerserver_proto_rawDescGZIP(), []int{36}
+	return file_protocol_peerserver_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *SignedPresence) GetKey() []byte {
@@ -3338,7 +3562,7 @@ type PresenceBody struct {
 
 func (x *PresenceBody) Reset() {
 	*x = PresenceBody{}
-	mi := &file_protocol_peerserver_proto_msgTypes[37]
+	mi := &file_protocol_peerserver_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3350,7 +3574,7 @@ func (x *PresenceBody) String() string {
 func (*PresenceBody) ProtoMessage() {}
 
 func (x *PresenceBody) ProtoReflect() protoreflect.Message {
-	mi := &file_protocol_peerserver_proto_msgTypes[37]
+	mi := &file_protocol_peerserver_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3363,7 +3587,7 @@ func (x *PresenceBody) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PresenceBody.ProtoReflect.Descriptor instead.
 func (*PresenceBody) Descriptor() ([]byte, []int) {
-	return file_protocol_peerserver_proto_rawDescGZIP(), []int{37}
+	return file_protocol_peerserver_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *PresenceBody) GetApp() []byte {
@@ -3434,7 +3658,7 @@ type Envelope struct {
 
 func (x *Envelope) Reset() {
 	*x = Envelope{}
-	mi := &file_protocol_peerserver_proto_msgTypes[38]
+	mi := &file_protocol_peerserver_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3446,7 +3670,7 @@ func (x *Envelope) String() string {
 func (*Envelope) ProtoMessage() {}
 
 func (x *Envelope) ProtoReflect() protoreflect.Message {
-	mi := &file_protocol_peerserver_proto_msgTypes[38]
+	mi := &file_protocol_peerserver_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3459,7 +3683,7 @@ func (x *Envelope) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Envelope.ProtoReflect.Descriptor instead.
 func (*Envelope) Descriptor() ([]byte, []int) {
-	return file_protocol_peerserver_proto_rawDescGZIP(), []int{38}
+	return file_protocol_peerserver_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *Envelope) GetBody() []byte {
@@ -3509,7 +3733,7 @@ type EnvelopeBody struct {
 
 func (x *EnvelopeBody) Reset() {
 	*x = EnvelopeBody{}
-	mi := &file_protocol_peerserver_proto_msgTypes[39]
+	mi := &file_protocol_peerserver_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3521,7 +3745,7 @@ func (x *EnvelopeBody) String() string {
 func (*EnvelopeBody) ProtoMessage() {}
 
 func (x *EnvelopeBody) ProtoReflect() protoreflect.Message {
-	mi := &file_protocol_peerserver_proto_msgTypes[39]
+	mi := &file_protocol_peerserver_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3534,7 +3758,7 @@ func (x *EnvelopeBody) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EnvelopeBody.ProtoReflect.Descriptor instead.
 func (*EnvelopeBody) Descriptor() ([]byte, []int) {
-	return file_protocol_peerserver_proto_rawDescGZIP(), []int{39}
+	return file_protocol_peerserver_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *EnvelopeBody) GetApp() []byte {
@@ -3612,7 +3836,7 @@ type Control struct {
 
 func (x *Control) Reset() {
 	*x = Control{}
-	mi := &file_protocol_peerserver_proto_msgTypes[40]
+	mi := &file_protocol_peerserver_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3624,7 +3848,7 @@ func (x *Control) String() string {
 func (*Control) ProtoMessage() {}
 
 func (x *Control) ProtoReflect() protoreflect.Message {
-	mi := &file_protocol_peerserver_proto_msgTypes[40]
+	mi := &file_protocol_peerserver_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3637,7 +3861,7 @@ func (x *Control) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Control.ProtoReflect.Descriptor instead.
 func (*Control) Descriptor() ([]byte, []int) {
-	return file_protocol_peerserver_proto_rawDescGZIP(), []int{40}
+	return file_protocol_peerserver_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *Control) GetBody() isControl_Body {
@@ -3870,7 +4094,7 @@ type Start struct {
 
 func (x *Start) Reset() {
 	*x = Start{}
-	mi := &file_protocol_peerserver_proto_msgTypes[41]
+	mi := &file_protocol_peerserver_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3882,7 +4106,7 @@ func (x *Start) String() string {
 func (*Start) ProtoMessage() {}
 
 func (x *Start) ProtoReflect() protoreflect.Message {
-	mi := &file_protocol_peerserver_proto_msgTypes[41]
+	mi := &file_protocol_peerserver_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3895,7 +4119,7 @@ func (x *Start) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Start.ProtoReflect.Descriptor instead.
 func (*Start) Descriptor() ([]byte, []int) {
-	return file_protocol_peerserver_proto_rawDescGZIP(), []int{41}
+	return file_protocol_peerserver_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *Start) GetRun() uint64 {
@@ -3926,7 +4150,7 @@ type Piece struct {
 
 func (x *Piece) Reset() {
 	*x = Piece{}
-	mi := &file_protocol_peerserver_proto_msgTypes[42]
+	mi := &file_protocol_peerserver_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3938,7 +4162,7 @@ func (x *Piece) String() string {
 func (*Piece) ProtoMessage() {}
 
 func (x *Piece) ProtoReflect() protoreflect.Message {
-	mi := &file_protocol_peerserver_proto_msgTypes[42]
+	mi := &file_protocol_peerserver_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3951,7 +4175,7 @@ func (x *Piece) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Piece.ProtoReflect.Descriptor instead.
 func (*Piece) Descriptor() ([]byte, []int) {
-	return file_protocol_peerserver_proto_rawDescGZIP(), []int{42}
+	return file_protocol_peerserver_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *Piece) GetRun() uint64 {
@@ -4015,7 +4239,7 @@ type Linked struct {
 
 func (x *Linked) Reset() {
 	*x = Linked{}
-	mi := &file_protocol_peerserver_proto_msgTypes[43]
+	mi := &file_protocol_peerserver_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4027,7 +4251,7 @@ func (x *Linked) String() string {
 func (*Linked) ProtoMessage() {}
 
 func (x *Linked) ProtoReflect() protoreflect.Message {
-	mi := &file_protocol_peerserver_proto_msgTypes[43]
+	mi := &file_protocol_peerserver_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4040,7 +4264,7 @@ func (x *Linked) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Linked.ProtoReflect.Descriptor instead.
 func (*Linked) Descriptor() ([]byte, []int) {
-	return file_protocol_peerserver_proto_rawDescGZIP(), []int{43}
+	return file_protocol_peerserver_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *Linked) GetPresence() *SignedPresence {
@@ -4066,7 +4290,7 @@ type Unlinked struct {
 
 func (x *Unlinked) Reset() {
 	*x = Unlinked{}
-	mi := &file_protocol_peerserver_proto_msgTypes[44]
+	mi := &file_protocol_peerserver_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4078,7 +4302,7 @@ func (x *Unlinked) String() string {
 func (*Unlinked) ProtoMessage() {}
 
 func (x *Unlinked) ProtoReflect() protoreflect.Message {
-	mi := &file_protocol_peerserver_proto_msgTypes[44]
+	mi := &file_protocol_peerserver_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4091,7 +4315,7 @@ func (x *Unlinked) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Unlinked.ProtoReflect.Descriptor instead.
 func (*Unlinked) Descriptor() ([]byte, []int) {
-	return file_protocol_peerserver_proto_rawDescGZIP(), []int{44}
+	return file_protocol_peerserver_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *Unlinked) GetMember() []byte {
@@ -4116,7 +4340,7 @@ type Forward struct {
 
 func (x *Forward) Reset() {
 	*x = Forward{}
-	mi := &file_protocol_peerserver_proto_msgTypes[45]
+	mi := &file_protocol_peerserver_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4128,7 +4352,7 @@ func (x *Forward) String() string {
 func (*Forward) ProtoMessage() {}
 
 func (x *Forward) ProtoReflect() protoreflect.Message {
-	mi := &file_protocol_peerserver_proto_msgTypes[45]
+	mi := &file_protocol_peerserver_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4141,7 +4365,7 @@ func (x *Forward) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Forward.ProtoReflect.Descriptor instead.
 func (*Forward) Descriptor() ([]byte, []int) {
-	return file_protocol_peerserver_proto_rawDescGZIP(), []int{45}
+	return file_protocol_peerserver_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *Forward) GetRef() uint32 {
@@ -4175,7 +4399,7 @@ type Forwarded struct {
 
 func (x *Forwarded) Reset() {
 	*x = Forwarded{}
-	mi := &file_protocol_peerserver_proto_msgTypes[46]
+	mi := &file_protocol_peerserver_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4187,7 +4411,7 @@ func (x *Forwarded) String() string {
 func (*Forwarded) ProtoMessage() {}
 
 func (x *Forwarded) ProtoReflect() protoreflect.Message {
-	mi := &file_protocol_peerserver_proto_msgTypes[46]
+	mi := &file_protocol_peerserver_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4200,7 +4424,7 @@ func (x *Forwarded) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Forwarded.ProtoReflect.Descriptor instead.
 func (*Forwarded) Descriptor() ([]byte, []int) {
-	return file_protocol_peerserver_proto_rawDescGZIP(), []int{46}
+	return file_protocol_peerserver_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *Forwarded) GetRef() uint32 {
@@ -4228,7 +4452,7 @@ type Spread struct {
 
 func (x *Spread) Reset() {
 	*x = Spread{}
-	mi := &file_protocol_peerserver_proto_msgTypes[47]
+	mi := &file_protocol_peerserver_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4240,7 +4464,7 @@ func (x *Spread) String() string {
 func (*Spread) ProtoMessage() {}
 
 func (x *Spread) ProtoReflect() protoreflect.Message {
-	mi := &file_protocol_peerserver_proto_msgTypes[47]
+	mi := &file_protocol_peerserver_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4253,7 +4477,7 @@ func (x *Spread) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Spread.ProtoReflect.Descriptor instead.
 func (*Spread) Descriptor() ([]byte, []int) {
-	return file_protocol_peerserver_proto_rawDescGZIP(), []int{47}
+	return file_protocol_peerserver_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *Spread) GetEnvelope() *Envelope {
@@ -4289,7 +4513,7 @@ type Call struct {
 
 func (x *Call) Reset() {
 	*x = Call{}
-	mi := &file_protocol_peerserver_proto_msgTypes[48]
+	mi := &file_protocol_peerserver_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4301,7 +4525,7 @@ func (x *Call) String() string {
 func (*Call) ProtoMessage() {}
 
 func (x *Call) ProtoReflect() protoreflect.Message {
-	mi := &file_protocol_peerserver_proto_msgTypes[48]
+	mi := &file_protocol_peerserver_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4314,7 +4538,7 @@ func (x *Call) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Call.ProtoReflect.Descriptor instead.
 func (*Call) Descriptor() ([]byte, []int) {
-	return file_protocol_peerserver_proto_rawDescGZIP(), []int{48}
+	return file_protocol_peerserver_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *Call) GetId() uint32 {
@@ -4365,7 +4589,7 @@ type Value struct {
 
 func (x *Value) Reset() {
 	*x = Value{}
-	mi := &file_protocol_peerserver_proto_msgTypes[49]
+	mi := &file_protocol_peerserver_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4377,7 +4601,7 @@ func (x *Value) String() string {
 func (*Value) ProtoMessage() {}
 
 func (x *Value) ProtoReflect() protoreflect.Message {
-	mi := &file_protocol_peerserver_proto_msgTypes[49]
+	mi := &file_protocol_peerserver_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4390,7 +4614,7 @@ func (x *Value) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Value.ProtoReflect.Descriptor instead.
 func (*Value) Descriptor() ([]byte, []int) {
-	return file_protocol_peerserver_proto_rawDescGZIP(), []int{49}
+	return file_protocol_peerserver_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *Value) GetKind() isValue_Kind {
@@ -4446,7 +4670,7 @@ type CallValue struct {
 
 func (x *CallValue) Reset() {
 	*x = CallValue{}
-	mi := &file_protocol_peerserver_proto_msgTypes[50]
+	mi := &file_protocol_peerserver_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4458,7 +4682,7 @@ func (x *CallValue) String() string {
 func (*CallValue) ProtoMessage() {}
 
 func (x *CallValue) ProtoReflect() protoreflect.Message {
-	mi := &file_protocol_peerserver_proto_msgTypes[50]
+	mi := &file_protocol_peerserver_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4471,7 +4695,7 @@ func (x *CallValue) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CallValue.ProtoReflect.Descriptor instead.
 func (*CallValue) Descriptor() ([]byte, []int) {
-	return file_protocol_peerserver_proto_rawDescGZIP(), []int{50}
+	return file_protocol_peerserver_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *CallValue) GetId() uint32 {
@@ -4512,7 +4736,7 @@ type CallProgress struct {
 
 func (x *CallProgress) Reset() {
 	*x = CallProgress{}
-	mi := &file_protocol_peerserver_proto_msgTypes[51]
+	mi := &file_protocol_peerserver_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4524,7 +4748,7 @@ func (x *CallProgress) String() string {
 func (*CallProgress) ProtoMessage() {}
 
 func (x *CallProgress) ProtoReflect() protoreflect.Message {
-	mi := &file_protocol_peerserver_proto_msgTypes[51]
+	mi := &file_protocol_peerserver_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4537,7 +4761,7 @@ func (x *CallProgress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CallProgress.ProtoReflect.Descriptor instead.
 func (*CallProgress) Descriptor() ([]byte, []int) {
-	return file_protocol_peerserver_proto_rawDescGZIP(), []int{51}
+	return file_protocol_peerserver_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *CallProgress) GetId() uint32 {
@@ -4568,7 +4792,7 @@ type CallError struct {
 
 func (x *CallError) Reset() {
 	*x = CallError{}
-	mi := &file_protocol_peerserver_proto_msgTypes[52]
+	mi := &file_protocol_peerserver_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4580,7 +4804,7 @@ func (x *CallError) String() string {
 func (*CallError) ProtoMessage() {}
 
 func (x *CallError) ProtoReflect() protoreflect.Message {
-	mi := &file_protocol_peerserver_proto_msgTypes[52]
+	mi := &file_protocol_peerserver_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4593,7 +4817,7 @@ func (x *CallError) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CallError.ProtoReflect.Descriptor instead.
 func (*CallError) Descriptor() ([]byte, []int) {
-	return file_protocol_peerserver_proto_rawDescGZIP(), []int{52}
+	return file_protocol_peerserver_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *CallError) GetId() uint32 {
@@ -4634,7 +4858,7 @@ type CallCredit struct {
 
 func (x *CallCredit) Reset() {
 	*x = CallCredit{}
-	mi := &file_protocol_peerserver_proto_msgTypes[53]
+	mi := &file_protocol_peerserver_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4646,7 +4870,7 @@ func (x *CallCredit) String() string {
 func (*CallCredit) ProtoMessage() {}
 
 func (x *CallCredit) ProtoReflect() protoreflect.Message {
-	mi := &file_protocol_peerserver_proto_msgTypes[53]
+	mi := &file_protocol_peerserver_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4659,7 +4883,7 @@ func (x *CallCredit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CallCredit.ProtoReflect.Descriptor instead.
 func (*CallCredit) Descriptor() ([]byte, []int) {
-	return file_protocol_peerserver_proto_rawDescGZIP(), []int{53}
+	return file_protocol_peerserver_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *CallCredit) GetId() uint32 {
@@ -4685,7 +4909,7 @@ type CallCancel struct {
 
 func (x *CallCancel) Reset() {
 	*x = CallCancel{}
-	mi := &file_protocol_peerserver_proto_msgTypes[54]
+	mi := &file_protocol_peerserver_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4697,7 +4921,7 @@ func (x *CallCancel) String() string {
 func (*CallCancel) ProtoMessage() {}
 
 func (x *CallCancel) ProtoReflect() protoreflect.Message {
-	mi := &file_protocol_peerserver_proto_msgTypes[54]
+	mi := &file_protocol_peerserver_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4710,7 +4934,7 @@ func (x *CallCancel) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CallCancel.ProtoReflect.Descriptor instead.
 func (*CallCancel) Descriptor() ([]byte, []int) {
-	return file_protocol_peerserver_proto_rawDescGZIP(), []int{54}
+	return file_protocol_peerserver_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *CallCancel) GetId() uint32 {
@@ -4731,7 +4955,7 @@ type Beacon struct {
 
 func (x *Beacon) Reset() {
 	*x = Beacon{}
-	mi := &file_protocol_peerserver_proto_msgTypes[55]
+	mi := &file_protocol_peerserver_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4743,7 +4967,7 @@ func (x *Beacon) String() string {
 func (*Beacon) ProtoMessage() {}
 
 func (x *Beacon) ProtoReflect() protoreflect.Message {
-	mi := &file_protocol_peerserver_proto_msgTypes[55]
+	mi := &file_protocol_peerserver_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4756,7 +4980,7 @@ func (x *Beacon) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Beacon.ProtoReflect.Descriptor instead.
 func (*Beacon) Descriptor() ([]byte, []int) {
-	return file_protocol_peerserver_proto_rawDescGZIP(), []int{55}
+	return file_protocol_peerserver_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *Beacon) GetKey() []byte {
@@ -4793,7 +5017,7 @@ type BeaconBody struct {
 
 func (x *BeaconBody) Reset() {
 	*x = BeaconBody{}
-	mi := &file_protocol_peerserver_proto_msgTypes[56]
+	mi := &file_protocol_peerserver_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4805,7 +5029,7 @@ func (x *BeaconBody) String() string {
 func (*BeaconBody) ProtoMessage() {}
 
 func (x *BeaconBody) ProtoReflect() protoreflect.Message {
-	mi := &file_protocol_peerserver_proto_msgTypes[56]
+	mi := &file_protocol_peerserver_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4818,7 +5042,7 @@ func (x *BeaconBody) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BeaconBody.ProtoReflect.Descriptor instead.
 func (*BeaconBody) Descriptor() ([]byte, []int) {
-	return file_protocol_peerserver_proto_rawDescGZIP(), []int{56}
+	return file_protocol_peerserver_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *BeaconBody) GetNonce() []byte {
@@ -4871,7 +5095,7 @@ type LANHello struct {
 
 func (x *LANHello) Reset() {
 	*x = LANHello{}
-	mi := &file_protocol_peerserver_proto_msgTypes[57]
+	mi := &file_protocol_peerserver_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4883,7 +5107,7 @@ func (x *LANHello) String() string {
 func (*LANHello) ProtoMessage() {}
 
 func (x *LANHello) ProtoReflect() protoreflect.Message {
-	mi := &file_protocol_peerserver_proto_msgTypes[57]
+	mi := &file_protocol_peerserver_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4896,7 +5120,7 @@ func (x *LANHello) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LANHello.ProtoReflect.Descriptor instead.
 func (*LANHello) Descriptor() ([]byte, []int) {
-	return file_protocol_peerserver_proto_rawDescGZIP(), []int{57}
+	return file_protocol_peerserver_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *LANHello) GetKey() []byte {
@@ -4930,7 +5154,7 @@ type Interest_Tag struct {
 
 func (x *Interest_Tag) Reset() {
 	*x = Interest_Tag{}
-	mi := &file_protocol_peerserver_proto_msgTypes[58]
+	mi := &file_protocol_peerserver_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4942,7 +5166,7 @@ func (x *Interest_Tag) String() string {
 func (*Interest_Tag) ProtoMessage() {}
 
 func (x *Interest_Tag) ProtoReflect() protoreflect.Message {
-	mi := &file_protocol_peerserver_proto_msgTypes[58]
+	mi := &file_protocol_peerserver_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4987,7 +5211,7 @@ type Swarm_Member struct {
 
 func (x *Swarm_Member) Reset() {
 	*x = Swarm_Member{}
-	mi := &file_protocol_peerserver_proto_msgTypes[59]
+	mi := &file_protocol_peerserver_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4999,7 +5223,7 @@ func (x *Swarm_Member) String() string {
 func (*Swarm_Member) ProtoMessage() {}
 
 func (x *Swarm_Member) ProtoReflect() protoreflect.Message {
-	mi := &file_protocol_peerserver_proto_msgTypes[59]
+	mi := &file_protocol_peerserver_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5055,7 +5279,7 @@ type Offers_Offer struct {
 
 func (x *Offers_Offer) Reset() {
 	*x = Offers_Offer{}
-	mi := &file_protocol_peerserver_proto_msgTypes[60]
+	mi := &file_protocol_peerserver_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5067,7 +5291,7 @@ func (x *Offers_Offer) String() string {
 func (*Offers_Offer) ProtoMessage() {}
 
 func (x *Offers_Offer) ProtoReflect() protoreflect.Message {
-	mi := &file_protocol_peerserver_proto_msgTypes[60]
+	mi := &file_protocol_peerserver_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5122,7 +5346,7 @@ type Presence_Join struct {
 
 func (x *Presence_Join) Reset() {
 	*x = Presence_Join{}
-	mi := &file_protocol_peerserver_proto_msgTypes[61]
+	mi := &file_protocol_peerserver_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5134,7 +5358,7 @@ func (x *Presence_Join) String() string {
 func (*Presence_Join) ProtoMessage() {}
 
 func (x *Presence_Join) ProtoReflect() protoreflect.Message {
-	mi := &file_protocol_peerserver_proto_msgTypes[61]
+	mi := &file_protocol_peerserver_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5181,7 +5405,7 @@ type Presence_Leave struct {
 
 func (x *Presence_Leave) Reset() {
 	*x = Presence_Leave{}
-	mi := &file_protocol_peerserver_proto_msgTypes[62]
+	mi := &file_protocol_peerserver_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5193,7 +5417,7 @@ func (x *Presence_Leave) String() string {
 func (*Presence_Leave) ProtoMessage() {}
 
 func (x *Presence_Leave) ProtoReflect() protoreflect.Message {
-	mi := &file_protocol_peerserver_proto_msgTypes[62]
+	mi := &file_protocol_peerserver_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5223,6 +5447,118 @@ func (x *Presence_Leave) GetWhy() Presence_Leave_Why {
 	return Presence_Leave_WHY_UNSPECIFIED
 }
 
+type TurnKeys_Key struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Day           uint32                 `protobuf:"varint,1,opt,name=day,proto3" json:"day,omitempty"` // days since 1970, UTC
+	Key           []byte                 `protobuf:"bytes,2,opt,name=key,proto3" json:"key,omitempty"`  // 32 bytes
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TurnKeys_Key) Reset() {
+	*x = TurnKeys_Key{}
+	mi := &file_protocol_peerserver_proto_msgTypes[66]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TurnKeys_Key) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TurnKeys_Key) ProtoMessage() {}
+
+func (x *TurnKeys_Key) ProtoReflect() protoreflect.Message {
+	mi := &file_protocol_peerserver_proto_msgTypes[66]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TurnKeys_Key.ProtoReflect.Descriptor instead.
+func (*TurnKeys_Key) Descriptor() ([]byte, []int) {
+	return file_protocol_peerserver_proto_rawDescGZIP(), []int{17, 0}
+}
+
+func (x *TurnKeys_Key) GetDay() uint32 {
+	if x != nil {
+		return x.Day
+	}
+	return 0
+}
+
+func (x *TurnKeys_Key) GetKey() []byte {
+	if x != nil {
+		return x.Key
+	}
+	return nil
+}
+
+type IceServers_Server struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Urls          []string               `protobuf:"bytes,1,rep,name=urls,proto3" json:"urls,omitempty"`         // stun:, turn: and turns: URLs, as in RTCIceServer
+	Username      string                 `protobuf:"bytes,2,opt,name=username,proto3" json:"username,omitempty"` // none: STUN only
+	Credential    string                 `protobuf:"bytes,3,opt,name=credential,proto3" json:"credential,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *IceServers_Server) Reset() {
+	*x = IceServers_Server{}
+	mi := &file_protocol_peerserver_proto_msgTypes[67]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *IceServers_Server) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*IceServers_Server) ProtoMessage() {}
+
+func (x *IceServers_Server) ProtoReflect() protoreflect.Message {
+	mi := &file_protocol_peerserver_proto_msgTypes[67]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use IceServers_Server.ProtoReflect.Descriptor instead.
+func (*IceServers_Server) Descriptor() ([]byte, []int) {
+	return file_protocol_peerserver_proto_rawDescGZIP(), []int{28, 0}
+}
+
+func (x *IceServers_Server) GetUrls() []string {
+	if x != nil {
+		return x.Urls
+	}
+	return nil
+}
+
+func (x *IceServers_Server) GetUsername() string {
+	if x != nil {
+		return x.Username
+	}
+	return ""
+}
+
+func (x *IceServers_Server) GetCredential() string {
+	if x != nil {
+		return x.Credential
+	}
+	return ""
+}
+
 var File_protocol_peerserver_proto protoreflect.FileDescriptor
 
 const file_protocol_peerserver_proto_rawDesc = "" +
@@ -5230,7 +5566,7 @@ const file_protocol_peerserver_proto_rawDesc = "" +
 	"\x19protocol/peerserver.proto\x12\rpeerserver.v1\"H\n" +
 	"\x06Packet\x12\x10\n" +
 	"\x03ack\x18\x01 \x01(\x04R\x03ack\x12,\n" +
-	"\x06frames\x18\x02 \x03(\v2\x14.peerserver.v1.FrameR\x06frames\"\xe5\x05\n" +
+	"\x06frames\x18\x02 \x03(\v2\x14.peerserver.v1.FrameR\x06frames\"\x9d\x06\n" +
 	"\x05Frame\x12\x10\n" +
 	"\x03seq\x18\x01 \x01(\x04R\x03seq\x12/\n" +
 	"\x06resume\x18\x02 \x01(\v2\x15.peerserver.v1.ResumeH\x00R\x06resume\x125\n" +
@@ -5248,7 +5584,8 @@ const file_protocol_peerserver_proto_rawDesc = "" +
 	"\x05nodes\x18\r \x01(\v2\x14.peerserver.v1.NodesH\x00R\x05nodes\x12)\n" +
 	"\x04ping\x18\x0e \x01(\v2\x13.peerserver.v1.PingH\x00R\x04ping\x12,\n" +
 	"\x05probe\x18\x0f \x01(\v2\x14.peerserver.v1.ProbeH\x00R\x05probe\x12&\n" +
-	"\x03bye\x18\x10 \x01(\v2\x12.peerserver.v1.ByeH\x00R\x03byeB\x06\n" +
+	"\x03bye\x18\x10 \x01(\v2\x12.peerserver.v1.ByeH\x00R\x03bye\x126\n" +
+	"\tturn_keys\x18\x11 \x01(\v2\x17.peerserver.v1.TurnKeysH\x00R\bturnKeysB\x06\n" +
 	"\x04body\"\x98\x01\n" +
 	"\x05Hello\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x12\x10\n" +
@@ -5358,15 +5695,22 @@ const file_protocol_peerserver_proto_rawDesc = "" +
 	"\x03app\x18\x01 \x01(\rR\x03app\x125\n" +
 	"\arecords\x18\x02 \x03(\v2\x1b.peerserver.v1.SignedRecordR\arecords\"\x1c\n" +
 	"\x04Ping\x12\x14\n" +
-	"\x05nonce\x18\x01 \x01(\x04R\x05nonce\"\xb4\x01\n" +
+	"\x05nonce\x18\x01 \x01(\x04R\x05nonce\"\xe6\x01\n" +
 	"\x05Probe\x12\x14\n" +
 	"\x05nonce\x18\x01 \x01(\x04R\x05nonce\x12\x10\n" +
-	"\x03url\x18\x02 \x01(\tR\x03url\x126\n" +
-	"\aoutcome\x18\x03 \x01(\x0e2\x1c.peerserver.v1.Probe.OutcomeR\aoutcome\"K\n" +
+	"\x03url\x18\x02 \x01(\tR\x03url\x12\x1b\n" +
+	"\tstun_port\x18\x04 \x01(\rR\bstunPort\x126\n" +
+	"\aoutcome\x18\x03 \x01(\x0e2\x1c.peerserver.v1.Probe.OutcomeR\aoutcome\"`\n" +
 	"\aOutcome\x12\x17\n" +
 	"\x13OUTCOME_UNSPECIFIED\x10\x00\x12\x13\n" +
 	"\x0fOUTCOME_REACHED\x10\x01\x12\x12\n" +
-	"\x0eOUTCOME_FAILED\x10\x02\"\xa8\x01\n" +
+	"\x0eOUTCOME_FAILED\x10\x02\x12\x13\n" +
+	"\x0fOUTCOME_REFUSED\x10\x03\"f\n" +
+	"\bTurnKeys\x12/\n" +
+	"\x04keys\x18\x01 \x03(\v2\x1b.peerserver.v1.TurnKeys.KeyR\x04keys\x1a)\n" +
+	"\x03Key\x12\x10\n" +
+	"\x03day\x18\x01 \x01(\rR\x03day\x12\x10\n" +
+	"\x03key\x18\x02 \x01(\fR\x03key\"\xa8\x01\n" +
 	"\x03Bye\x12+\n" +
 	"\x04code\x18\x01 \x01(\x0e2\x17.peerserver.v1.Bye.CodeR\x04code\x12\x14\n" +
 	"\x05drain\x18\x02 \x01(\rR\x05drain\"^\n" +
@@ -5381,7 +5725,7 @@ const file_protocol_peerserver_proto_rawDesc = "" +
 	"\x03key\x18\x01 \x01(\fR\x03key\x12\x10\n" +
 	"\x03seq\x18\x02 \x01(\x03R\x03seq\x12\x14\n" +
 	"\x05value\x18\x03 \x01(\fR\x05value\x12\x1c\n" +
-	"\tsignature\x18\x04 \x01(\fR\tsignature\"\x9a\x01\n" +
+	"\tsignature\x18\x04 \x01(\fR\tsignature\"\xc0\x01\n" +
 	"\n" +
 	"RecordBody\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x12\x10\n" +
@@ -5389,7 +5733,8 @@ const file_protocol_peerserver_proto_rawDesc = "" +
 	"\x04urls\x18\x03 \x03(\tR\x04urls\x12\x1b\n" +
 	"\tstun_port\x18\x04 \x01(\rR\bstunPort\x12\x1b\n" +
 	"\tturn_port\x18\x05 \x01(\rR\bturnPort\x12\x12\n" +
-	"\x04load\x18\x06 \x01(\rR\x04load\"\xb6\x02\n" +
+	"\x04load\x18\x06 \x01(\rR\x04load\x12$\n" +
+	"\x0eturn_tls_ports\x18\a \x03(\rR\fturnTlsPorts\"\xe8\x02\n" +
 	"\x06ToNode\x12\x10\n" +
 	"\x03ref\x18\x01 \x01(\rR\x03ref\x12,\n" +
 	"\x05login\x18\x02 \x01(\v2\x14.peerserver.v1.LoginH\x00R\x05login\x12)\n" +
@@ -5397,8 +5742,9 @@ const file_protocol_peerserver_proto_rawDesc = "" +
 	"\x04part\x18\x04 \x01(\v2\x13.peerserver.v1.PartH\x00R\x04part\x12)\n" +
 	"\x04send\x18\x05 \x01(\v2\x13.peerserver.v1.SendH\x00R\x04send\x12)\n" +
 	"\x04beat\x18\x06 \x01(\v2\x13.peerserver.v1.BeatH\x00R\x04beat\x128\n" +
-	"\tbroadcast\x18\a \x01(\v2\x18.peerserver.v1.BroadcastH\x00R\tbroadcastB\x06\n" +
-	"\x04body\"\xff\x03\n" +
+	"\tbroadcast\x18\a \x01(\v2\x18.peerserver.v1.BroadcastH\x00R\tbroadcast\x120\n" +
+	"\aask_ice\x18\b \x01(\v2\x15.peerserver.v1.AskIceH\x00R\x06askIceB\x06\n" +
+	"\x04body\"\xbd\x04\n" +
 	"\x06ToPeer\x12\x10\n" +
 	"\x03ref\x18\x01 \x01(\rR\x03ref\x128\n" +
 	"\tchallenge\x18\x02 \x01(\v2\x18.peerserver.v1.ChallengeH\x00R\tchallenge\x122\n" +
@@ -5410,7 +5756,9 @@ const file_protocol_peerserver_proto_rawDesc = "" +
 	"\bdeparted\x18\b \x01(\v2\x17.peerserver.v1.DepartedH\x00R\bdeparted\x128\n" +
 	"\tdelivered\x18\t \x01(\v2\x18.peerserver.v1.DeliveredH\x00R\tdelivered\x128\n" +
 	"\tbroadcast\x18\n" +
-	" \x01(\v2\x18.peerserver.v1.BroadcastH\x00R\tbroadcastB\x06\n" +
+	" \x01(\v2\x18.peerserver.v1.BroadcastH\x00R\tbroadcast\x12<\n" +
+	"\vice_servers\x18\v \x01(\v2\x19.peerserver.v1.IceServersH\x00R\n" +
+	"iceServersB\x06\n" +
 	"\x04body\"O\n" +
 	"\tChallenge\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x12\x12\n" +
@@ -5426,10 +5774,22 @@ const file_protocol_peerserver_proto_rawDesc = "" +
 	"\tsignature\x18\x02 \x01(\fR\tsignature\"S\n" +
 	"\x04Join\x12\x10\n" +
 	"\x03app\x18\x01 \x01(\fR\x03app\x129\n" +
-	"\bpresence\x18\x02 \x01(\v2\x1d.peerserver.v1.SignedPresenceR\bpresence\"<\n" +
+	"\bpresence\x18\x02 \x01(\v2\x1d.peerserver.v1.SignedPresenceR\bpresence\"i\n" +
 	"\x06Joined\x12\x18\n" +
 	"\amembers\x18\x01 \x01(\rR\amembers\x12\x18\n" +
-	"\aresumed\x18\x02 \x01(\bR\aresumed\"2\n" +
+	"\aresumed\x18\x02 \x01(\bR\aresumed\x12+\n" +
+	"\x03ice\x18\x03 \x01(\v2\x19.peerserver.v1.IceServersR\x03ice\"\xb4\x01\n" +
+	"\n" +
+	"IceServers\x12:\n" +
+	"\aservers\x18\x01 \x03(\v2 .peerserver.v1.IceServers.ServerR\aservers\x12\x10\n" +
+	"\x03ttl\x18\x02 \x01(\rR\x03ttl\x1aX\n" +
+	"\x06Server\x12\x12\n" +
+	"\x04urls\x18\x01 \x03(\tR\x04urls\x12\x1a\n" +
+	"\busername\x18\x02 \x01(\tR\busername\x12\x1e\n" +
+	"\n" +
+	"credential\x18\x03 \x01(\tR\n" +
+	"credential\"\b\n" +
+	"\x06AskIce\"2\n" +
 	"\x04Part\x12\x10\n" +
 	"\x03app\x18\x01 \x01(\fR\x03app\x12\x18\n" +
 	"\asession\x18\x02 \x01(\fR\asession\"\x8b\x01\n" +
@@ -5610,77 +5970,82 @@ func file_protocol_peerserver_proto_rawDescGZIP() []byte {
 }
 
 var file_protocol_peerserver_proto_enumTypes = make([]protoimpl.EnumInfo, 6)
-var file_protocol_peerserver_proto_msgTypes = make([]protoimpl.MessageInfo, 63)
+var file_protocol_peerserver_proto_msgTypes = make([]protoimpl.MessageInfo, 68)
 var file_protocol_peerserver_proto_goTypes = []any{
-	(Path)(0),               // 0: peerserver.v1.Path
-	(Signal_Kind)(0),        // 1: peerserver.v1.Signal.Kind
-	(Presence_Leave_Why)(0), // 2: peerserver.v1.Presence.Leave.Why
-	(Probe_Outcome)(0),      // 3: peerserver.v1.Probe.Outcome
-	(Bye_Code)(0),           // 4: peerserver.v1.Bye.Code
-	(EnvelopeBody_Kind)(0),  // 5: peerserver.v1.EnvelopeBody.Kind
-	(*Packet)(nil),          // 6: peerserver.v1.Packet
-	(*Frame)(nil),           // 7: peerserver.v1.Frame
-	(*Hello)(nil),           // 8: peerserver.v1.Hello
-	(*Resume)(nil),          // 9: peerserver.v1.Resume
-	(*Interest)(nil),        // 10: peerserver.v1.Interest
-	(*Swarm)(nil),           // 11: peerserver.v1.Swarm
-	(*Offers)(nil),          // 12: peerserver.v1.Offers
-	(*Signal)(nil),          // 13: peerserver.v1.Signal
-	(*Publish)(nil),         // 14: peerserver.v1.Publish
-	(*Presence)(nil),        // 15: peerserver.v1.Presence
-	(*Find)(nil),            // 16: peerserver.v1.Find
-	(*Claim)(nil),           // 17: peerserver.v1.Claim
-	(*Holds)(nil),           // 18: peerserver.v1.Holds
-	(*Fail)(nil),            // 19: peerserver.v1.Fail
-	(*Nodes)(nil),           // 20: peerserver.v1.Nodes
-	(*Ping)(nil),            // 21: peerserver.v1.Ping
-	(*Probe)(nil),           // 22: peerserver.v1.Probe
-	(*Bye)(nil),             // 23: peerserver.v1.Bye
-	(*SignedRecord)(nil),    // 24: peerserver.v1.SignedRecord
-	(*RecordBody)(nil),      // 25: peerserver.v1.RecordBody
-	(*ToNode)(nil),          // 26: peerserver.v1.ToNode
-	(*ToPeer)(nil),          // 27: peerserver.v1.ToPeer
-	(*Challenge)(nil),       // 28: peerserver.v1.Challenge
-	(*Login)(nil),           // 29: peerserver.v1.Login
-	(*Welcome)(nil),         // 30: peerserver.v1.Welcome
-	(*Join)(nil),            // 31: peerserver.v1.Join
-	(*Joined)(nil),          // 32: peerserver.v1.Joined
-	(*Part)(nil),            // 33: peerserver.v1.Part
-	(*Send)(nil),            // 34: peerserver.v1.Send
-	(*Broadcast)(nil),       // 35: peerserver.v1.Broadcast
-	(*Beat)(nil),            // 36: peerserver.v1.Beat
-	(*Done)(nil),            // 37: peerserver.v1.Done
-	(*Refused)(nil),         // 38: peerserver.v1.Refused
-	(*Arrived)(nil),         // 39: peerserver.v1.Arrived
-	(*Departed)(nil),        // 40: peerserver.v1.Departed
-	(*Delivered)(nil),       // 41: peerserver.v1.Delivered
-	(*SignedPresence)(nil),  // 42: peerserver.v1.SignedPresence
-	(*PresenceBody)(nil),    // 43: peerserver.v1.PresenceBody
-	(*Envelope)(nil),        // 44: peerserver.v1.Envelope
-	(*EnvelopeBody)(nil),    // 45: peerserver.v1.EnvelopeBody
-	(*Control)(nil),         // 46: peerserver.v1.Control
-	(*Start)(nil),           // 47: peerserver.v1.Start
-	(*Piece)(nil),           // 48: peerserver.v1.Piece
-	(*Linked)(nil),          // 49: peerserver.v1.Linked
-	(*Unlinked)(nil),        // 50: peerserver.v1.Unlinked
-	(*Forward)(nil),         // 51: peerserver.v1.Forward
-	(*Forwarded)(nil),       // 52: peerserver.v1.Forwarded
-	(*Spread)(nil),          // 53: peerserver.v1.Spread
-	(*Call)(nil),            // 54: peerserver.v1.Call
-	(*Value)(nil),           // 55: peerserver.v1.Value
-	(*CallValue)(nil),       // 56: peerserver.v1.CallValue
-	(*CallProgress)(nil),    // 57: peerserver.v1.CallProgress
-	(*CallError)(nil),       // 58: peerserver.v1.CallError
-	(*CallCredit)(nil),      // 59: peerserver.v1.CallCredit
-	(*CallCancel)(nil),      // 60: peerserver.v1.CallCancel
-	(*Beacon)(nil),          // 61: peerserver.v1.Beacon
-	(*BeaconBody)(nil),      // 62: peerserver.v1.BeaconBody
-	(*LANHello)(nil),        // 63: peerserver.v1.LANHello
-	(*Interest_Tag)(nil),    // 64: peerserver.v1.Interest.Tag
-	(*Swarm_Member)(nil),    // 65: peerserver.v1.Swarm.Member
-	(*Offers_Offer)(nil),    // 66: peerserver.v1.Offers.Offer
-	(*Presence_Join)(nil),   // 67: peerserver.v1.Presence.Join
-	(*Presence_Leave)(nil),  // 68: peerserver.v1.Presence.Leave
+	(Path)(0),                 // 0: peerserver.v1.Path
+	(Signal_Kind)(0),          // 1: peerserver.v1.Signal.Kind
+	(Presence_Leave_Why)(0),   // 2: peerserver.v1.Presence.Leave.Why
+	(Probe_Outcome)(0),        // 3: peerserver.v1.Probe.Outcome
+	(Bye_Code)(0),             // 4: peerserver.v1.Bye.Code
+	(EnvelopeBody_Kind)(0),    // 5: peerserver.v1.EnvelopeBody.Kind
+	(*Packet)(nil),            // 6: peerserver.v1.Packet
+	(*Frame)(nil),             // 7: peerserver.v1.Frame
+	(*Hello)(nil),             // 8: peerserver.v1.Hello
+	(*Resume)(nil),            // 9: peerserver.v1.Resume
+	(*Interest)(nil),          // 10: peerserver.v1.Interest
+	(*Swarm)(nil),             // 11: peerserver.v1.Swarm
+	(*Offers)(nil),            // 12: peerserver.v1.Offers
+	(*Signal)(nil),            // 13: peerserver.v1.Signal
+	(*Publish)(nil),           // 14: peerserver.v1.Publish
+	(*Presence)(nil),          // 15: peerserver.v1.Presence
+	(*Find)(nil),              // 16: peerserver.v1.Find
+	(*Claim)(nil),             // 17: peerserver.v1.Claim
+	(*Holds)(nil),             // 18: peerserver.v1.Holds
+	(*Fail)(nil),              // 19: peerserver.v1.Fail
+	(*Nodes)(nil),             // 20: peerserver.v1.Nodes
+	(*Ping)(nil),              // 21: peerserver.v1.Ping
+	(*Probe)(nil),             // 22: peerserver.v1.Probe
+	(*TurnKeys)(nil),          // 23: peerserver.v1.TurnKeys
+	(*Bye)(nil),               // 24: peerserver.v1.Bye
+	(*SignedRecord)(nil),      // 25: peerserver.v1.SignedRecord
+	(*RecordBody)(nil),        // 26: peerserver.v1.RecordBody
+	(*ToNode)(nil),            // 27: peerserver.v1.ToNode
+	(*ToPeer)(nil),            // 28: peerserver.v1.ToPeer
+	(*Challenge)(nil),         // 29: peerserver.v1.Challenge
+	(*Login)(nil),             // 30: peerserver.v1.Login
+	(*Welcome)(nil),           // 31: peerserver.v1.Welcome
+	(*Join)(nil),              // 32: peerserver.v1.Join
+	(*Joined)(nil),            // 33: peerserver.v1.Joined
+	(*IceServers)(nil),        // 34: peerserver.v1.IceServers
+	(*AskIce)(nil),            // 35: peerserver.v1.AskIce
+	(*Part)(nil),              // 36: peerserver.v1.Part
+	(*Send)(nil),              // 37: peerserver.v1.Send
+	(*Broadcast)(nil),         // 38: peerserver.v1.Broadcast
+	(*Beat)(nil),              // 39: peerserver.v1.Beat
+	(*Done)(nil),              // 40: peerserver.v1.Done
+	(*Refused)(nil),           // 41: peerserver.v1.Refused
+	(*Arrived)(nil),           // 42: peerserver.v1.Arrived
+	(*Departed)(nil),          // 43: peerserver.v1.Departed
+	(*Delivered)(nil),         // 44: peerserver.v1.Delivered
+	(*SignedPresence)(nil),    // 45: peerserver.v1.SignedPresence
+	(*PresenceBody)(nil),      // 46: peerserver.v1.PresenceBody
+	(*Envelope)(nil),          // 47: peerserver.v1.Envelope
+	(*EnvelopeBody)(nil),      // 48: peerserver.v1.EnvelopeBody
+	(*Control)(nil),           // 49: peerserver.v1.Control
+	(*Start)(nil),             // 50: peerserver.v1.Start
+	(*Piece)(nil),             // 51: peerserver.v1.Piece
+	(*Linked)(nil),            // 52: peerserver.v1.Linked
+	(*Unlinked)(nil),          // 53: peerserver.v1.Unlinked
+	(*Forward)(nil),           // 54: peerserver.v1.Forward
+	(*Forwarded)(nil),         // 55: peerserver.v1.Forwarded
+	(*Spread)(nil),            // 56: peerserver.v1.Spread
+	(*Call)(nil),              // 57: peerserver.v1.Call
+	(*Value)(nil),             // 58: peerserver.v1.Value
+	(*CallValue)(nil),         // 59: peerserver.v1.CallValue
+	(*CallProgress)(nil),      // 60: peerserver.v1.CallProgress
+	(*CallError)(nil),         // 61: peerserver.v1.CallError
+	(*CallCredit)(nil),        // 62: peerserver.v1.CallCredit
+	(*CallCancel)(nil),        // 63: peerserver.v1.CallCancel
+	(*Beacon)(nil),            // 64: peerserver.v1.Beacon
+	(*BeaconBody)(nil),        // 65: peerserver.v1.BeaconBody
+	(*LANHello)(nil),          // 66: peerserver.v1.LANHello
+	(*Interest_Tag)(nil),      // 67: peerserver.v1.Interest.Tag
+	(*Swarm_Member)(nil),      // 68: peerserver.v1.Swarm.Member
+	(*Offers_Offer)(nil),      // 69: peerserver.v1.Offers.Offer
+	(*Presence_Join)(nil),     // 70: peerserver.v1.Presence.Join
+	(*Presence_Leave)(nil),    // 71: peerserver.v1.Presence.Leave
+	(*TurnKeys_Key)(nil),      // 72: peerserver.v1.TurnKeys.Key
+	(*IceServers_Server)(nil), // 73: peerserver.v1.IceServers.Server
 }
 var file_protocol_peerserver_proto_depIdxs = []int32{
 	7,  // 0: peerserver.v1.Packet.frames:type_name -> peerserver.v1.Frame
@@ -5698,68 +6063,74 @@ var file_protocol_peerserver_proto_depIdxs = []int32{
 	20, // 12: peerserver.v1.Frame.nodes:type_name -> peerserver.v1.Nodes
 	21, // 13: peerserver.v1.Frame.ping:type_name -> peerserver.v1.Ping
 	22, // 14: peerserver.v1.Frame.probe:type_name -> peerserver.v1.Probe
-	23, // 15: peerserver.v1.Frame.bye:type_name -> peerserver.v1.Bye
-	24, // 16: peerserver.v1.Hello.record:type_name -> peerserver.v1.SignedRecord
-	64, // 17: peerserver.v1.Interest.tags:type_name -> peerserver.v1.Interest.Tag
-	65, // 18: peerserver.v1.Swarm.list:type_name -> peerserver.v1.Swarm.Member
-	66, // 19: peerserver.v1.Offers.offers:type_name -> peerserver.v1.Offers.Offer
-	1,  // 20: peerserver.v1.Signal.kind:type_name -> peerserver.v1.Signal.Kind
-	67, // 21: peerserver.v1.Presence.joins:type_name -> peerserver.v1.Presence.Join
-	68, // 22: peerserver.v1.Presence.leaves:type_name -> peerserver.v1.Presence.Leave
-	24, // 23: peerserver.v1.Nodes.records:type_name -> peerserver.v1.SignedRecord
-	3,  // 24: peerserver.v1.Probe.outcome:type_name -> peerserver.v1.Probe.Outcome
-	4,  // 25: peerserver.v1.Bye.code:type_name -> peerserver.v1.Bye.Code
-	29, // 26: peerserver.v1.ToNode.login:type_name -> peerserver.v1.Login
-	31, // 27: peerserver.v1.ToNode.join:type_name -> peerserver.v1.Join
-	33, // 28: peerserver.v1.ToNode.part:type_name -> peerserver.v1.Part
-	34, // 29: peerserver.v1.ToNode.send:type_name -> peerserver.v1.Send
-	36, // 30: peerserver.v1.ToNode.beat:type_name -> peerserver.v1.Beat
-	35, // 31: peerserver.v1.ToNode.broadcast:type_name -> peerserver.v1.Broadcast
-	28, // 32: peerserver.v1.ToPeer.challenge:type_name -> peerserver.v1.Challenge
-	30, // 33: peerserver.v1.ToPeer.welcome:type_name -> peerserver.v1.Welcome
-	32, // 34: peerserver.v1.ToPeer.joined:type_name -> peerserver.v1.Joined
-	37, // 35: peerserver.v1.ToPeer.done:type_name -> peerserver.v1.Done
-	38, // 36: peerserver.v1.ToPeer.refused:type_name -> peerserver.v1.Refused
-	39, // 37: peerserver.v1.ToPeer.arrived:type_name -> peerserver.v1.Arrived
-	40, // 38: peerserver.v1.ToPeer.departed:type_name -> peerserver.v1.Departed
-	41, // 39: peerserver.v1.ToPeer.delivered:type_name -> peerserver.v1.Delivered
-	35, // 40: peerserver.v1.ToPeer.broadcast:type_name -> peerserver.v1.Broadcast
-	24, // 41: peerserver.v1.Welcome.nodes:type_name -> peerserver.v1.SignedRecord
-	42, // 42: peerserver.v1.Join.presence:type_name -> peerserver.v1.SignedPresence
-	44, // 43: peerserver.v1.Send.envelope:type_name -> peerserver.v1.Envelope
-	44, // 44: peerserver.v1.Broadcast.envelope:type_name -> peerserver.v1.Envelope
-	42, // 45: peerserver.v1.Arrived.presence:type_name -> peerserver.v1.SignedPresence
-	44, // 46: peerserver.v1.Delivered.envelope:type_name -> peerserver.v1.Envelope
-	5,  // 47: peerserver.v1.EnvelopeBody.kind:type_name -> peerserver.v1.EnvelopeBody.Kind
-	47, // 48: peerserver.v1.Control.start:type_name -> peerserver.v1.Start
-	48, // 49: peerserver.v1.Control.piece:type_name -> peerserver.v1.Piece
-	49, // 50: peerserver.v1.Control.linked:type_name -> peerserver.v1.Linked
-	50, // 51: peerserver.v1.Control.unlinked:type_name -> peerserver.v1.Unlinked
-	51, // 52: peerserver.v1.Control.forward:type_name -> peerserver.v1.Forward
-	52, // 53: peerserver.v1.Control.forwarded:type_name -> peerserver.v1.Forwarded
-	44, // 54: peerserver.v1.Control.passed:type_name -> peerserver.v1.Envelope
-	53, // 55: peerserver.v1.Control.spread:type_name -> peerserver.v1.Spread
-	54, // 56: peerserver.v1.Control.call:type_name -> peerserver.v1.Call
-	56, // 57: peerserver.v1.Control.call_value:type_name -> peerserver.v1.CallValue
-	57, // 58: peerserver.v1.Control.call_progress:type_name -> peerserver.v1.CallProgress
-	58, // 59: peerserver.v1.Control.call_error:type_name -> peerserver.v1.CallError
-	59, // 60: peerserver.v1.Control.call_credit:type_name -> peerserver.v1.CallCredit
-	60, // 61: peerserver.v1.Control.call_cancel:type_name -> peerserver.v1.CallCancel
-	42, // 62: peerserver.v1.Linked.presence:type_name -> peerserver.v1.SignedPresence
-	0,  // 63: peerserver.v1.Linked.path:type_name -> peerserver.v1.Path
-	44, // 64: peerserver.v1.Forward.envelope:type_name -> peerserver.v1.Envelope
-	44, // 65: peerserver.v1.Spread.envelope:type_name -> peerserver.v1.Envelope
-	55, // 66: peerserver.v1.Call.args:type_name -> peerserver.v1.Value
-	55, // 67: peerserver.v1.CallValue.value:type_name -> peerserver.v1.Value
-	55, // 68: peerserver.v1.CallProgress.value:type_name -> peerserver.v1.Value
-	55, // 69: peerserver.v1.CallError.data:type_name -> peerserver.v1.Value
-	24, // 70: peerserver.v1.BeaconBody.record:type_name -> peerserver.v1.SignedRecord
-	2,  // 71: peerserver.v1.Presence.Leave.why:type_name -> peerserver.v1.Presence.Leave.Why
-	72, // [72:72] is the sub-list for method output_type
-	72, // [72:72] is the sub-list for method input_type
-	72, // [72:72] is the sub-list for extension type_name
-	72, // [72:72] is the sub-list for extension extendee
-	0,  // [0:72] is the sub-list for field type_name
+	24, // 15: peerserver.v1.Frame.bye:type_name -> peerserver.v1.Bye
+	23, // 16: peerserver.v1.Frame.turn_keys:type_name -> peerserver.v1.TurnKeys
+	25, // 17: peerserver.v1.Hello.record:type_name -> peerserver.v1.SignedRecord
+	67, // 18: peerserver.v1.Interest.tags:type_name -> peerserver.v1.Interest.Tag
+	68, // 19: peerserver.v1.Swarm.list:type_name -> peerserver.v1.Swarm.Member
+	69, // 20: peerserver.v1.Offers.offers:type_name -> peerserver.v1.Offers.Offer
+	1,  // 21: peerserver.v1.Signal.kind:type_name -> peerserver.v1.Signal.Kind
+	70, // 22: peerserver.v1.Presence.joins:type_name -> peerserver.v1.Presence.Join
+	71, // 23: peerserver.v1.Presence.leaves:type_name -> peerserver.v1.Presence.Leave
+	25, // 24: peerserver.v1.Nodes.records:type_name -> peerserver.v1.SignedRecord
+	3,  // 25: peerserver.v1.Probe.outcome:type_name -> peerserver.v1.Probe.Outcome
+	72, // 26: peerserver.v1.TurnKeys.keys:type_name -> peerserver.v1.TurnKeys.Key
+	4,  // 27: peerserver.v1.Bye.code:type_name -> peerserver.v1.Bye.Code
+	30, // 28: peerserver.v1.ToNode.login:type_name -> peerserver.v1.Login
+	32, // 29: peerserver.v1.ToNode.join:type_name -> peerserver.v1.Join
+	36, // 30: peerserver.v1.ToNode.part:type_name -> peerserver.v1.Part
+	37, // 31: peerserver.v1.ToNode.send:type_name -> peerserver.v1.Send
+	39, // 32: peerserver.v1.ToNode.beat:type_name -> peerserver.v1.Beat
+	38, // 33: peerserver.v1.ToNode.broadcast:type_name -> peerserver.v1.Broadcast
+	35, // 34: peerserver.v1.ToNode.ask_ice:type_name -> peerserver.v1.AskIce
+	29, // 35: peerserver.v1.ToPeer.challenge:type_name -> peerserver.v1.Challenge
+	31, // 36: peerserver.v1.ToPeer.welcome:type_name -> peerserver.v1.Welcome
+	33, // 37: peerserver.v1.ToPeer.joined:type_name -> peerserver.v1.Joined
+	40, // 38: peerserver.v1.ToPeer.done:type_name -> peerserver.v1.Done
+	41, // 39: peerserver.v1.ToPeer.refused:type_name -> peerserver.v1.Refused
+	42, // 40: peerserver.v1.ToPeer.arrived:type_name -> peerserver.v1.Arrived
+	43, // 41: peerserver.v1.ToPeer.departed:type_name -> peerserver.v1.Departed
+	44, // 42: peerserver.v1.ToPeer.delivered:type_name -> peerserver.v1.Delivered
+	38, // 43: peerserver.v1.ToPeer.broadcast:type_name -> peerserver.v1.Broadcast
+	34, // 44: peerserver.v1.ToPeer.ice_servers:type_name -> peerserver.v1.IceServers
+	25, // 45: peerserver.v1.Welcome.nodes:type_name -> peerserver.v1.SignedRecord
+	45, // 46: peerserver.v1.Join.presence:type_name -> peerserver.v1.SignedPresence
+	34, // 47: peerserver.v1.Joined.ice:type_name -> peerserver.v1.IceServers
+	73, // 48: peerserver.v1.IceServers.servers:type_name -> peerserver.v1.IceServers.Server
+	47, // 49: peerserver.v1.Send.envelope:type_name -> peerserver.v1.Envelope
+	47, // 50: peerserver.v1.Broadcast.envelope:type_name -> peerserver.v1.Envelope
+	45, // 51: peerserver.v1.Arrived.presence:type_name -> peerserver.v1.SignedPresence
+	47, // 52: peerserver.v1.Delivered.envelope:type_name -> peerserver.v1.Envelope
+	5,  // 53: peerserver.v1.EnvelopeBody.kind:type_name -> peerserver.v1.EnvelopeBody.Kind
+	50, // 54: peerserver.v1.Control.start:type_name -> peerserver.v1.Start
+	51, // 55: peerserver.v1.Control.piece:type_name -> peerserver.v1.Piece
+	52, // 56: peerserver.v1.Control.linked:type_name -> peerserver.v1.Linked
+	53, // 57: peerserver.v1.Control.unlinked:type_name -> peerserver.v1.Unlinked
+	54, // 58: peerserver.v1.Control.forward:type_name -> peerserver.v1.Forward
+	55, // 59: peerserver.v1.Control.forwarded:type_name -> peerserver.v1.Forwarded
+	47, // 60: peerserver.v1.Control.passed:type_name -> peerserver.v1.Envelope
+	56, // 61: peerserver.v1.Control.spread:type_name -> peerserver.v1.Spread
+	57, // 62: peerserver.v1.Control.call:type_name -> peerserver.v1.Call
+	59, // 63: peerserver.v1.Control.call_value:type_name -> peerserver.v1.CallValue
+	60, // 64: peerserver.v1.Control.call_progress:type_name -> peerserver.v1.CallProgress
+	61, // 65: peerserver.v1.Control.call_error:type_name -> peerserver.v1.CallError
+	62, // 66: peerserver.v1.Control.call_credit:type_name -> peerserver.v1.CallCredit
+	63, // 67: peerserver.v1.Control.call_cancel:type_name -> peerserver.v1.CallCancel
+	45, // 68: peerserver.v1.Linked.presence:type_name -> peerserver.v1.SignedPresence
+	0,  // 69: peerserver.v1.Linked.path:type_name -> peerserver.v1.Path
+	47, // 70: peerserver.v1.Forward.envelope:type_name -> peerserver.v1.Envelope
+	47, // 71: peerserver.v1.Spread.envelope:type_name -> peerserver.v1.Envelope
+	58, // 72: peerserver.v1.Call.args:type_name -> peerserver.v1.Value
+	58, // 73: peerserver.v1.CallValue.value:type_name -> peerserver.v1.Value
+	58, // 74: peerserver.v1.CallProgress.value:type_name -> peerserver.v1.Value
+	58, // 75: peerserver.v1.CallError.data:type_name -> peerserver.v1.Value
+	25, // 76: peerserver.v1.BeaconBody.record:type_name -> peerserver.v1.SignedRecord
+	2,  // 77: peerserver.v1.Presence.Leave.why:type_name -> peerserver.v1.Presence.Leave.Why
+	78, // [78:78] is the sub-list for method output_type
+	78, // [78:78] is the sub-list for method input_type
+	78, // [78:78] is the sub-list for extension type_name
+	78, // [78:78] is the sub-list for extension extendee
+	0,  // [0:78] is the sub-list for field type_name
 }
 
 func init() { file_protocol_peerserver_proto_init() }
@@ -5783,16 +6154,18 @@ func file_protocol_peerserver_proto_init() {
 		(*Frame_Ping)(nil),
 		(*Frame_Probe)(nil),
 		(*Frame_Bye)(nil),
+		(*Frame_TurnKeys)(nil),
 	}
-	file_protocol_peerserver_proto_msgTypes[20].OneofWrappers = []any{
+	file_protocol_peerserver_proto_msgTypes[21].OneofWrappers = []any{
 		(*ToNode_Login)(nil),
 		(*ToNode_Join)(nil),
 		(*ToNode_Part)(nil),
 		(*ToNode_Send)(nil),
 		(*ToNode_Beat)(nil),
 		(*ToNode_Broadcast)(nil),
+		(*ToNode_AskIce)(nil),
 	}
-	file_protocol_peerserver_proto_msgTypes[21].OneofWrappers = []any{
+	file_protocol_peerserver_proto_msgTypes[22].OneofWrappers = []any{
 		(*ToPeer_Challenge)(nil),
 		(*ToPeer_Welcome)(nil),
 		(*ToPeer_Joined)(nil),
@@ -5802,8 +6175,9 @@ func file_protocol_peerserver_proto_init() {
 		(*ToPeer_Departed)(nil),
 		(*ToPeer_Delivered)(nil),
 		(*ToPeer_Broadcast)(nil),
+		(*ToPeer_IceServers)(nil),
 	}
-	file_protocol_peerserver_proto_msgTypes[40].OneofWrappers = []any{
+	file_protocol_peerserver_proto_msgTypes[43].OneofWrappers = []any{
 		(*Control_Start)(nil),
 		(*Control_Piece)(nil),
 		(*Control_Linked)(nil),
@@ -5819,7 +6193,7 @@ func file_protocol_peerserver_proto_init() {
 		(*Control_CallCredit)(nil),
 		(*Control_CallCancel)(nil),
 	}
-	file_protocol_peerserver_proto_msgTypes[49].OneofWrappers = []any{
+	file_protocol_peerserver_proto_msgTypes[52].OneofWrappers = []any{
 		(*Value_Json)(nil),
 		(*Value_Bytes)(nil),
 	}
@@ -5829,7 +6203,7 @@ func file_protocol_peerserver_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_protocol_peerserver_proto_rawDesc), len(file_protocol_peerserver_proto_rawDesc)),
 			NumEnums:      6,
-			NumMessages:   63,
+			NumMessages:   68,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

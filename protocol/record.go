@@ -18,8 +18,9 @@ type Record struct {
 	Seq      int64 // unix ms of issue, rising
 	TTL      time.Duration
 	URLs     []string // scheme and host of the link, ws or wss, no path
-	STUNPort uint16   // 0: none
-	TURNPort uint16   // 0: none
+	STUNPort uint16   // UDP; 0: none
+	TURNPort uint16   // UDP and TCP; 0: none
+	TURNTLS  []uint16 // ports for TURN over TLS
 	Load     int      // 0 idle to 3 full
 	Signed   *SignedRecord
 }
@@ -30,6 +31,9 @@ func SignRecord(key ed25519.PrivateKey, r *Record) error {
 	body := &RecordBody{
 		Version: Version, Ttl: uint32(r.TTL / time.Second), Urls: r.URLs,
 		StunPort: uint32(r.STUNPort), TurnPort: uint32(r.TURNPort), Load: uint32(r.Load),
+	}
+	for _, p := range r.TURNTLS {
+		body.TurnTlsPorts = append(body.TurnTlsPorts, uint32(p))
 	}
 	raw, err := proto.MarshalOptions{Deterministic: true}.Marshal(body)
 	if err != nil {
@@ -74,8 +78,15 @@ func (s *SignedRecord) Verify(want NodeID, now time.Time) (*Record, error) {
 	if body.Version != Version {
 		return nil, Errorf(CodeVersion, "record is of version %d, this program knows %d", body.Version, Version)
 	}
-	if len(body.Urls) > MaxRecordURLs || body.StunPort > 65535 || body.TurnPort > 65535 || body.Load > 3 {
+	if len(body.Urls) > MaxRecordURLs || body.StunPort > 65535 || body.TurnPort > 65535 || body.Load > 3 || len(body.TurnTlsPorts) > MaxTURNTLS {
 		return nil, Errorf(CodeMalformed, "record's fields are out of range")
+	}
+	var tls []uint16
+	for _, p := range body.TurnTlsPorts {
+		if p == 0 || p > 65535 {
+			return nil, Errorf(CodeMalformed, "record's fields are out of range")
+		}
+		tls = append(tls, uint16(p))
 	}
 	for _, u := range body.Urls {
 		if _, err := ParseLinkURL(u); err != nil {
@@ -88,7 +99,7 @@ func (s *SignedRecord) Verify(want NodeID, now time.Time) (*Record, error) {
 	}
 	return &Record{
 		Node: NodeID(s.Key), Seq: s.Seq, TTL: ttl, URLs: body.Urls, Signed: s,
-		STUNPort: uint16(body.StunPort), TURNPort: uint16(body.TurnPort), Load: int(body.Load),
+		STUNPort: uint16(body.StunPort), TURNPort: uint16(body.TurnPort), TURNTLS: tls, Load: int(body.Load),
 	}, nil
 }
 

@@ -33,6 +33,7 @@ type foundNode struct {
 	Expires time.Time       `json:"expires"`
 	STUN    uint16          `json:"stun_port,omitempty"`
 	TURN    uint16          `json:"turn_port,omitempty"`
+	TURNTLS []uint16        `json:"turn_tls_ports,omitempty"`
 	Load    int             `json:"load"`
 	After   float64         `json:"after_ms"` // of the lookup
 }
@@ -116,7 +117,7 @@ func (l *lookup) run(ctx context.Context, s streams, app protocol.AppID) error {
 		r := f.Record
 		n := foundNode{
 			Node: r.Node, URLs: r.URLs, Issued: time.UnixMilli(r.Seq).UTC(), Expires: r.Expires().UTC(),
-			STUN: r.STUNPort, TURN: r.TURNPort, Load: r.Load, After: milliseconds(f.Progress.Took),
+			STUN: r.STUNPort, TURN: r.TURNPort, TURNTLS: r.TURNTLS, Load: r.Load, After: milliseconds(f.Progress.Took),
 		}
 		nodes = append(nodes, n)
 		if !l.json {
