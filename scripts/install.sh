@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs what the targets of the Makefile need.
 #   scripts/install.sh lint      golangci-lint, built by this Go and kept in the user's cache; prints its path
-#   scripts/install.sh system    gcc, Chromium, Firefox, Node.js and ip from apt, where that may be done
+#   scripts/install.sh system    gcc, Chromium, Firefox, Node.js, ip, Caddy and nginx from apt, where that may be done
 #   scripts/install.sh npm       the packages of every folder with a package.json, without their install scripts
 #   scripts/install.sh node      a newer Node.js, from npm, where the system's is too old
 #   scripts/install.sh browser   Chromium from Playwright, where apt has none that runs (Ubuntu has a snap)
@@ -37,6 +37,8 @@ system() {
   has ip || want+=(iproute2)
   has "${E2E_CHROMIUM:-chromium}" || want+=(chromium)
   has "${E2E_FIREFOX:-firefox-esr}" || has firefox || want+=(firefox-esr)
+  has caddy || want+=(caddy)
+  has nginx || [ -x /usr/sbin/nginx ] || want+=(nginx)
   [ ${#want[@]} -gt 0 ] || return 0
   if [ "$(id -u)" != 0 ] || ! has apt-get; then
     echo "lacking, and not installed, for that needs root and apt: ${want[*]}"
@@ -45,6 +47,12 @@ system() {
   echo "installing ${want[*]}"
   export DEBIAN_FRONTEND=noninteractive
   apt-get update -qq </dev/null || echo "apt-get update failed; going on with the lists there are"
+  # Neither proxy is to run as a service here: the tests start their own.
+  if [ ! -e /usr/sbin/policy-rc.d ]; then
+    printf '#!/bin/sh\nexit 101\n' >/usr/sbin/policy-rc.d
+    chmod +x /usr/sbin/policy-rc.d
+    trap 'rm -f /usr/sbin/policy-rc.d' EXIT
+  fi
   # One at a time: a package that this system does not have must not keep the others out.
   for package in "${want[@]}"; do
     apt-get install -y -qq --no-install-recommends "$package" >/dev/null </dev/null || echo "apt-get could not install $package"
