@@ -83,6 +83,9 @@ func (h *Hub) Serve(open func(*door.Conn) door.Session) http.HandlerFunc {
 // App is the AppID of a topic.
 func (h *Hub) App(topic string) protocol.AppID { return protocol.App(h.cfg.Name, []byte(topic), nil) }
 
+// Has says whether a client here is a member of a topic under that id.
+func (h *Hub) Has(topic, id string) bool { return h.cfg.Relay.Has(h.App(topic), id) }
+
 // count adds a subscription to the totals, or takes it off.
 func (h *Hub) count(app protocol.AppID, by int) {
 	h.mu.Lock()
