@@ -1720,7 +1720,8 @@ func (x *Fail) GetRef() []byte {
 
 // Nodes hands over records of nodes that serve the app and are linked to the
 // sender now; for app 0, to a node that is linked for the first time, of any
-// that are linked. They are hints: each is checked before it is dialled.
+// that are linked, or the sender's own when it has changed. They are hints: each
+// is checked before it is dialled.
 type Nodes struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	App           uint32                 `protobuf:"varint,1,opt,name=app,proto3" json:"app,omitempty"`        // 0: of the mesh
@@ -1773,10 +1774,13 @@ func (x *Nodes) GetRecords() []*SignedRecord {
 	return nil
 }
 
-// Ping is answered by an empty Packet. Sent after 5 s of quiet.
+// Ping is answered by one with the same nonce, or with nonce 0 by an empty
+// Packet; of several in one Packet the last is. Sent when a link comes up, after
+// 5 s of quiet, and every 30 s where there is none.
 type Ping struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Nonce         uint64                 `protobuf:"varint,1,opt,name=nonce,proto3" json:"nonce,omitempty"`
+	Nonce         uint64                 `protobuf:"varint,1,opt,name=nonce,proto3" json:"nonce,omitempty"` // random, so that an answer cannot be early
+	Answer        bool                   `protobuf:"varint,2,opt,name=answer,proto3" json:"answer,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1818,11 +1822,20 @@ func (x *Ping) GetNonce() uint64 {
 	return 0
 }
 
+func (x *Ping) GetAnswer() bool {
+	if x != nil {
+		return x.Answer
+	}
+	return false
+}
+
 // Probe asks the receiver to try the sender from outside, and is answered by one
 // with the same nonce and the outcome. What is tried is at the address that the
 // receiver sees the link come from, and nowhere else, so that it cannot be aimed
-// at anybody else: a url whose host has another address is refused. One try at a
-// time for a link, and 6 in a minute.
+// at anybody else: a url whose host has another address is refused, and so are
+// ports under 1024 other than 80 and 443. One try at a time for a link, and 6 in
+// a minute. A url that the receiver has dialled for this very link is reached.
+// A try ends with the second message of the handshake, which proves the key.
 type Probe struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Nonce         uint64                 `protobuf:"varint,1,opt,name=nonce,proto3" json:"nonce,omitempty"`
@@ -5693,9 +5706,10 @@ const file_protocol_peerserver_proto_rawDesc = "" +
 	"\x03ref\x18\b \x01(\fR\x03ref\"P\n" +
 	"\x05Nodes\x12\x10\n" +
 	"\x03app\x18\x01 \x01(\rR\x03app\x125\n" +
-	"\arecords\x18\x02 \x03(\v2\x1b.peerserver.v1.SignedRecordR\arecords\"\x1c\n" +
+	"\arecords\x18\x02 \x03(\v2\x1b.peerserver.v1.SignedRecordR\arecords\"4\n" +
 	"\x04Ping\x12\x14\n" +
-	"\x05nonce\x18\x01 \x01(\x04R\x05nonce\"\xe6\x01\n" +
+	"\x05nonce\x18\x01 \x01(\x04R\x05nonce\x12\x16\n" +
+	"\x06answer\x18\x02 \x01(\bR\x06answer\"\xe6\x01\n" +
 	"\x05Probe\x12\x14\n" +
 	"\x05nonce\x18\x01 \x01(\x04R\x05nonce\x12\x10\n" +
 	"\x03url\x18\x02 \x01(\tR\x03url\x12\x1b\n" +

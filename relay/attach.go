@@ -38,8 +38,10 @@ func (l *link) attach(w *wire) bool {
 	w.looseFrame(&protocol.Frame{Body: &protocol.Frame_Resume{Resume: &protocol.Resume{
 		Epoch: l.epoch, PeerEpoch: l.peerEpoch, Seen: l.seen,
 	}}})
+	w.ping(now)
 	w.tags = make(map[[protocol.TagSize]byte]*swarm)
 	l.mu.Unlock()
+	w.turnKeys(now)
 	if old != nil {
 		old.end(1000)
 	}

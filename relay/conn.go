@@ -2,6 +2,7 @@ package relay
 
 import (
 	"context"
+	"net/netip"
 
 	"github.com/peerservers/peerserver/protocol"
 )
@@ -18,4 +19,7 @@ type Conn interface {
 // Dialer opens a Conn to another node's link URL, under the dial policy.
 type Dialer interface {
 	Dial(ctx context.Context, url protocol.LinkURL) (Conn, error)
+	// DialAt is Dial of one address and no other, for a Probe. With an error of
+	// CodeRefused nothing was dialled: url's host does not have that address.
+	DialAt(ctx context.Context, url protocol.LinkURL, at netip.Addr) (Conn, error)
 }

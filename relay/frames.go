@@ -40,7 +40,11 @@ func (r *Relay) handle(l *link, w *wire, f *protocol.Frame) error {
 	case *protocol.Frame_Nodes:
 		r.onNodes(l, b.Nodes)
 	case *protocol.Frame_Ping:
-		l.answerNow(w)
+		l.onPing(w, b.Ping)
+	case *protocol.Frame_TurnKeys:
+		l.onTurnKeys(b.TurnKeys)
+	case *protocol.Frame_Probe:
+		r.onProbe(l, w, b.Probe)
 	case *protocol.Frame_Bye:
 		l.onBye(b.Bye)
 	}

@@ -47,13 +47,17 @@ type link struct {
 	acked      uint64 // what of it has been acknowledged
 	remembered bool   // the other node has taken something of this epoch
 
-	downAt     instant // when w ended
-	gaveUp     bool    // offers and sends of out were placed elsewhere or failed
-	lost       bool    // the members behind it have left
-	idleAt     instant // since when nothing is shared; -1 while something is
-	drainUntil instant // the other node said goodbye: not redialled before
-	idleUntil  instant // it ended for want of anything shared: not dialled for the mesh before
-	keysSince  instant // records it handed over, by hour
+	downAt     instant                  // when w ended
+	gaveUp     bool                     // offers and sends of out were placed elsewhere or failed
+	lost       bool                     // the members behind it have left
+	idleAt     instant                  // since when nothing is shared; -1 while something is
+	drainUntil instant                  // the other node said goodbye: not redialled before
+	idleUntil  instant                  // it ended for want of anything shared: not dialled for the mesh before
+	turnKeys   []*protocol.TurnKeys_Key // for the other node's TURN server
+	asked      *question                // our Probe that is not answered yet
+	probes     bucket                   // its Probes
+	probing    bool                     // one of these is tried now
+	keysSince  instant                  // records it handed over, by hour
 	keys       int
 }
 

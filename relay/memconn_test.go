@@ -3,6 +3,8 @@ package relay
 import (
 	"context"
 	"errors"
+	"net"
+	"net/netip"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -266,6 +268,14 @@ func (d *memDialer) Dial(ctx context.Context, url protocol.LinkURL) (Conn, error
 	return &l.ends[protocol.Dialler], nil
 }
 
+// DialAt knows no names.
+func (d *memDialer) DialAt(ctx context.Context, url protocol.LinkURL, at netip.Addr) (Conn, error) {
+	if url.Host != at.String() {
+		return nil, protocol.Errorf(protocol.CodeRefused, "memnet: %s does not have that address", url.Host)
+	}
+	return d.Dial(ctx, url)
+}
+
 // wait is for ever when d is negative.
 func (n *memNet) wait(ctx context.Context, d time.Duration) error {
 	var timer <-chan time.Time
@@ -352,6 +362,13 @@ type memMessage struct {
 	bytes []byte
 	at    time.Time // of its arrival
 	do    action
+}
+
+// RemoteAddr is the other end's address where its name has one.
+func (c *memConn) RemoteAddr() net.Addr {
+	u, _ := protocol.ParseLinkURL(c.other.name)
+	ip, _ := netip.ParseAddr(u.Host)
+	return net.TCPAddrFromAddrPort(netip.AddrPortFrom(ip, u.Port))
 }
 
 func (c *memConn) limitRead(n int) { c.limit = n }

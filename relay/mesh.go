@@ -256,7 +256,7 @@ func (r *Relay) open(ctx context.Context, id protocol.NodeID, url protocol.LinkU
 }
 
 func (r *Relay) newWire(l *link, sc *secureConn, dialed bool) *wire {
-	return &wire{l: l, sc: sc, dialed: dialed, wake: make(chan struct{}, 1), done: make(chan struct{})}
+	return &wire{l: l, sc: sc, remote: remoteIP(sc.conn), dialed: dialed, wake: make(chan struct{}, 1), done: make(chan struct{})}
 }
 
 func closeFor(err error) int {

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"maps"
 	mrand "math/rand/v2"
+	"net/netip"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -37,6 +38,12 @@ type Config struct {
 	// Allows says whether members here may take part in an app; nil is yes. It is
 	// called under a lock: it must not wait.
 	Allows func(protocol.AppID) bool
+	// TURNKeys are those that a linked node is given for this node's TURN server,
+	// today's and tomorrow's; nil: this node has none. Called from any goroutine.
+	TURNKeys func(node protocol.NodeID) []*protocol.TurnKeys_Key
+	// TrySTUN says whether a STUN server answers there, for a linked node that asks
+	// for it to be tried; nil: such questions are refused.
+	TrySTUN func(ctx context.Context, to netip.AddrPort) bool
 	// Seed makes random choices repeatable, for tests. Zero is random.
 	Seed uint64
 }
@@ -52,6 +59,7 @@ type Relay struct {
 	start   time.Time
 	hasher  maphash.Seed
 	handles chan struct{}              // a slot for each handshake under way
+	tries   chan struct{}              // a slot for each Probe that is tried
 	starts  chan func(context.Context) // what Serve is to run beside itself
 
 	heldBytes atomic.Int64
@@ -120,6 +128,7 @@ func New(cfg Config) (*Relay, error) {
 		cfg: cfg, id: id, log: cfg.Log, start: time.Now(), hasher: maphash.MakeSeed(),
 		self:     protocol.NodeID(cfg.Key.Public().(ed25519.PublicKey)),
 		handles:  make(chan struct{}, 128),
+		tries:    make(chan struct{}, maxProbing),
 		starts:   make(chan func(context.Context), 1024),
 		swarms:   make(map[protocol.AppID]*swarm),
 		links:    make(map[protocol.NodeID]*link),

@@ -154,11 +154,14 @@ func (l *link) sweep(now instant) {
 	w := l.w
 	if w != nil {
 		quiet := now - w.lastRead
-		if quiet >= ns(protocol.PingQuiet) && now-w.pinged >= ns(protocol.PingQuiet) {
-			w.pinged = now
-			w.looseFrame(&protocol.Frame{Body: &protocol.Frame_Ping{Ping: &protocol.Ping{}}})
+		if w.pingDue(now) {
+			w.ping(now)
 		}
+		keysDue := now-w.keysAt >= ns(protocol.TURNKeyEvery)
 		l.mu.Unlock()
+		if keysDue {
+			w.turnKeys(now)
+		}
 		if quiet >= ns(protocol.LinkSilence) {
 			w.end(1001)
 		} else {

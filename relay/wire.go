@@ -1,6 +1,7 @@
 package relay
 
 import (
+	"net/netip"
 	"runtime"
 	"sync"
 	"time"
@@ -20,7 +21,8 @@ type wire struct {
 	// Static.
 	l      *link
 	sc     *secureConn
-	dialed bool // by us
+	remote netip.Addr // of the other end, not valid where it is not known
+	dialed bool       // by us
 	since  instant
 	wake   chan struct{}
 	done   chan struct{}
@@ -38,6 +40,11 @@ type wire struct {
 	lastRead   instant
 	lastSent   instant
 	pinged     instant
+	pingNonce  uint64            // of the Ping that is not answered yet, 0: none
+	pong       uint64            // nonce of a Ping to be answered, 0: none
+	rtts       [rttsKept]instant // of the last Pings, a ring
+	measured   int               // how many there were
+	keysAt     instant           // when TurnKeys were sent last
 }
 
 func (w *wire) wakeUp() {
@@ -186,13 +193,6 @@ func (w *wire) needAck(n int) {
 	w.wakeUp()
 }
 
-func (l *link) answerNow(w *wire) {
-	l.mu.Lock()
-	w.ackAll = true
-	l.mu.Unlock()
-	w.wakeUp()
-}
-
 func (w *wire) write() {
 	buf := make([]byte, 0, protocol.MaxNoise)
 	timer := time.NewTimer(time.Hour)
@@ -241,6 +241,7 @@ func (w *wire) packet(buf []byte) ([]byte, instant) {
 	buf = protowire.AppendTag(buf, 1, protowire.VarintType)
 	ackPos := len(buf)
 	buf = append(buf, make([]byte, 10)...) // a varint of fixed length, filled in below
+	buf = w.appendPong(buf)
 	for len(w.loose) > 0 && len(buf)+len(w.loose[0]) <= protocol.MaxPacket {
 		buf = append(buf, w.loose[0]...)
 		w.loose = w.loose[1:]

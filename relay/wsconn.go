@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/netip"
 	"os"
 	"slices"
 	"sync"
@@ -253,6 +254,39 @@ func NewDialer(p DialPolicy) Dialer {
 }
 
 func (d *wsDialer) Dial(ctx context.Context, url protocol.LinkURL) (Conn, error) {
+	return d.dial(ctx, url, netip.Addr{})
+}
+
+// DialAt looks the host up, so that a name is dialled at the address only if it
+// has it.
+func (d *wsDialer) DialAt(ctx context.Context, url protocol.LinkURL, at netip.Addr) (Conn, error) {
+	has, err := d.hasAddress(ctx, url.Host, at)
+	if err != nil {
+		return nil, fmt.Errorf("dial: %w", bare(err))
+	}
+	if !has {
+		return nil, protocol.Errorf(protocol.CodeRefused, "dial: the URL's host does not have that address")
+	}
+	return d.dial(ctx, url, at)
+}
+
+func (d *wsDialer) hasAddress(ctx context.Context, host string, at netip.Addr) (bool, error) {
+	if ip, err := netip.ParseAddr(host); err == nil {
+		return ip.Unmap() == at, nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, protocol.Handshake)
+	defer cancel()
+	resolver := d.policy.Resolver
+	if resolver == nil {
+		resolver = net.DefaultResolver
+	}
+	addrs, err := resolver.LookupNetIP(ctx, "ip", host)
+	return slices.ContainsFunc(addrs, func(a netip.Addr) bool { return a.Unmap() == at }), err
+}
+
+// dial opens a link at the one address, or if that is not valid at those of the
+// URL's host.
+func (d *wsDialer) dial(ctx context.Context, url protocol.LinkURL, at netip.Addr) (Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, protocol.Handshake)
 	defer cancel()
 	tcp := net.Dialer{Resolver: d.policy.Resolver, ControlContext: d.policy.control(d.seen, url.String())}
@@ -260,6 +294,9 @@ func (d *wsDialer) Dial(ctx context.Context, url protocol.LinkURL) (Conn, error)
 	stop := func() bool { return true }
 	dialer := websocket.Dialer{
 		NetDialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
+			if at.IsValid() {
+				addr = netip.AddrPortFrom(at, url.Port).String()
+			}
 			c, err := tcp.DialContext(ctx, network, addr)
 			if err != nil {
 				return nil, err

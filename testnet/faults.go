@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net"
+	"net/netip"
 	"sync"
 	"time"
 
@@ -116,6 +117,18 @@ func (d *dialer) Dial(ctx context.Context, url protocol.LinkURL) (relay.Conn, er
 	d.w.pumps.Go(c.write)
 	d.w.pumps.Go(c.read)
 	return c, nil
+}
+
+// DialAt refuses what is cut. Nothing else happens to a Probe.
+func (d *dialer) DialAt(ctx context.Context, url protocol.LinkURL, at netip.Addr) (relay.Conn, error) {
+	d.w.mu.Lock()
+	to, known := d.w.ports[url.Port]
+	cut := d.w.path(d.node, to).cut
+	d.w.mu.Unlock()
+	if !known || cut {
+		return nil, errCut
+	}
+	return d.next.DialAt(ctx, url, at)
 }
 
 // wiredConn is a link seen from the node that dialled it; both directions pass
