@@ -41,12 +41,12 @@ func (m *member) kept() kept { return kept{m.key.app, m.id} }
 
 // joined answers a join and shows those who were there, a random sample of a
 // large app. Then comes what happened meanwhile.
-func (m *member) joined(ref uint32) {
+func (m *member) joined(ref uint32, ice *protocol.IceServers) {
 	list, all := m.m.Sample(protocol.PeerSample)
 	rand.Shuffle(len(list), func(i, j int) { list[i], list[j] = list[j], list[i] })
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.s.write(joined(ref, all, false), door.Reply)
+	m.s.write(joined(ref, all, false, ice), door.Reply)
 	shown := make(map[string]bool)
 	for _, o := range list {
 		if a := m.arrived(o.ID, o.Blob, o.Node[:], true); a != nil {
@@ -63,8 +63,8 @@ func (m *member) joined(ref uint32) {
 	m.told, m.early = true, nil
 }
 
-func joined(ref uint32, members int, resumed bool) *protocol.ToPeer {
-	return &protocol.ToPeer{Ref: ref, Body: &protocol.ToPeer_Joined{Joined: &protocol.Joined{Members: uint32(members), Resumed: resumed}}}
+func joined(ref uint32, members int, resumed bool, ice *protocol.IceServers) *protocol.ToPeer {
+	return &protocol.ToPeer{Ref: ref, Body: &protocol.ToPeer_Joined{Joined: &protocol.Joined{Members: uint32(members), Resumed: resumed, Ice: ice}}}
 }
 
 // memberOf is the member id that a presence says it is of, "" when it says none.

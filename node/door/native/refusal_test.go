@@ -26,6 +26,15 @@ type alone struct {
 	relay *relay.Relay
 	door  *native.Door
 	stop  func() // the door; the rest stops with the test
+	asked atomic.Int64
+}
+
+// ice are servers with credentials that name the peer and are new each time.
+func (a *alone) ice(peer []byte) *protocol.IceServers {
+	return &protocol.IceServers{Ttl: 3600, Servers: []*protocol.IceServers_Server{
+		{Urls: []string{"stun:192.0.2.1:3478"}},
+		{Urls: []string{"turn:192.0.2.1:3478?transport=udp"}, Username: fmt.Sprintf("%d:%x", a.asked.Add(1), peer), Credential: "secret"},
+	}}
 }
 
 func startAlone(t *testing.T, quota door.Quota, rc relay.Config, relayData int) *alone {
@@ -36,7 +45,9 @@ func startAlone(t *testing.T, quota door.Quota, rc relay.Config, relayData int) 
 		t.Fatal(err)
 	}
 	h := door.NewHost(door.Config{Quota: quota})
+	a := new(alone)
 	d := native.New(native.Config{
+		ICE:  a.ice,
 		Host: h, Relay: r, Key: rc.Key, IsOwn: func(string, string) bool { return true },
 		Nodes: func() []*protocol.SignedRecord { return []*protocol.SignedRecord{{}} }, RelayData: relayData,
 	})
@@ -69,10 +80,12 @@ func startAlone(t *testing.T, quota door.Quota, rc relay.Config, relayData int) 
 		doors.Wait()
 		stopDoor()
 	})
-	return &alone{"ws://" + l.Addr().String(), h, r, d, func() {
+	a.url, a.host, a.relay, a.door = "ws://"+l.Addr().String(), h, r, d
+	a.stop = func() {
 		stopDoor()
 		doors.Wait()
-	}}
+	}
+	return a
 }
 
 // table is what docs/protocol.md says of refusals: code and retry_after.

@@ -116,6 +116,7 @@ func (s *session) resume(ref uint32, m *member, p *protocol.PeerPresence, blob [
 		return false
 	}
 	_, others := m.m.Sample(0)
+	ice := s.ice()
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.held == nil || m.held.over || !s.c.TakeSeat(m.held.seat) {
@@ -124,7 +125,7 @@ func (s *session) resume(ref uint32, m *member, p *protocol.PeerPresence, blob [
 	h := m.release()
 	m.s, m.until = s, time.Now().Add(p.TTL)
 	s.members[m.key] = m
-	s.write(joined(ref, others, true), door.Reply)
+	s.write(joined(ref, others, true, ice), door.Reply)
 	for _, out := range h.messages {
 		s.write(out, door.Reply)
 	}

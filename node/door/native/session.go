@@ -31,6 +31,7 @@ type session struct {
 // it is shown; a broadcast goes to all.
 const (
 	joinCost       = 20
+	iceCost        = 10 // keys are computed for each server; a peer asks once in an hour
 	joinShare      = 20       // one more for so many members
 	broadcastEach  = 4 << 10  // what a message costs besides its own bytes, in bytes
 	broadcastShare = 64 << 10 // one more for so many bytes
@@ -82,6 +83,8 @@ func (s *session) act(m *protocol.ToNode) *refusal {
 		return s.send(m.Ref, b.Send)
 	case *protocol.ToNode_Broadcast:
 		return s.broadcast(m.Ref, b.Broadcast)
+	case *protocol.ToNode_AskIce:
+		return s.askICE(m.Ref)
 	case *protocol.ToNode_Beat:
 		s.done(m.Ref)
 		return nil
@@ -157,7 +160,27 @@ func (s *session) enter(ref uint32, k key, p *protocol.PeerPresence, blob []byte
 		s.d.members.Add(1)
 	}
 	s.members[k] = m // it takes the old one's place: nobody was told that it left
-	m.joined(ref)
+	m.joined(ref, s.ice())
+	return nil
+}
+
+// ice are the servers for the peer, nil when there are none.
+func (s *session) ice() *protocol.IceServers {
+	if s.d.cfg.ICE == nil {
+		return nil
+	}
+	return s.d.cfg.ICE(s.peer[:])
+}
+
+func (s *session) askICE(ref uint32) *refusal {
+	if wait := s.c.Charge(iceCost); wait > 0 {
+		return refuse(protocol.CodeRate, "ask_ice: too often; once before they expire will do").after(wait)
+	}
+	servers := s.ice()
+	if servers == nil {
+		servers = new(protocol.IceServers)
+	}
+	s.write(&protocol.ToPeer{Ref: ref, Body: &protocol.ToPeer_IceServers{IceServers: servers}}, door.Reply)
 	return nil
 }
 
