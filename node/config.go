@@ -75,6 +75,28 @@ type Config struct {
 	// direct path. Zero is protocol.RelayData; negative is none, and then such
 	// peers do not reach each other over this node.
 	RelayData int
+	// STUN is the UDP address of STUN and, with TURN, of TURN over UDP and TCP.
+	// Empty is port 3478 on the address of Listen, or any where that one is not
+	// free, and none at all with a Listener; "none" is none.
+	STUN string
+	// TURN relays between the node's peers and others that they have no direct
+	// path to. It costs traffic; Quota of node/ice bounds it.
+	TURN bool
+	// TURNTLS is the address of TURN over TLS besides the node's own port. Empty is
+	// port 5349 beside STUN, where the node has certificates; "none" is none.
+	TURNTLS string
+	// TURNPorts are the UDP ports of relayed addresses, MIN-MAX; empty is
+	// 50000-50999.
+	TURNPorts string
+	// TURNAllowPrivate has TURN relay to private and loopback addresses too, which
+	// gives whoever may use it a way into the node's own network.
+	TURNAllowPrivate bool
+	// TURNRate is how many bytes a second TURN relays for a peer, TURNDay how many
+	// a day it relays in all; zero is ice.Quota's default, negative no bound.
+	TURNRate, TURNDay int64
+	// ICEHost is where peers reach STUN and TURN; empty is the host at which they
+	// reach the node.
+	ICEHost string
 	// TrustedProxies are addresses whose X-Forwarded-For is believed.
 	TrustedProxies []netip.Prefix
 	// Origins are the web origins that may connect; none: all.

@@ -29,6 +29,7 @@ func (n *Node) openFinder() error {
 	if err != nil {
 		return err
 	}
+	fixed.ports = n.icePorts
 	n.finder = &finder{fixed: fixed, delay: cfg.PeerDelay}
 	if cfg.NoDHT {
 		return nil
@@ -43,7 +44,9 @@ func (n *Node) openFinder() error {
 	if err != nil || len(urls) == 0 {
 		return err
 	}
-	return n.finder.dht.SetOwn(protocol.Record{TTL: protocol.RecordTTL, URLs: urls})
+	own := protocol.Record{TTL: protocol.RecordTTL, URLs: urls}
+	own.STUNPort, own.TURNPort, own.TURNTLS = n.icePorts()
+	return n.finder.dht.SetOwn(own)
 }
 
 // keepProven is how often the proven addresses are given to the disk.

@@ -49,7 +49,7 @@ func makers() []maker {
 
 func (n *Node) makeNative(clients int) door.Door {
 	n.native = native.New(native.Config{
-		Host: n.host, Relay: n.relay, Key: n.cfg.Key, IsOwn: n.isOwn, Nodes: n.records,
+		Host: n.host, Relay: n.relay, Key: n.cfg.Key, IsOwn: n.isOwn, Nodes: n.records, ICE: n.iceServers,
 		RelayData: max(n.cfg.RelayData, 0), Clients: clients,
 	})
 	return n.native

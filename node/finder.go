@@ -45,7 +45,8 @@ type fixedFinder struct {
 	key    ed25519.PrivateKey
 	self   protocol.NodeID
 	urls   []string
-	peers  []string // base URLs
+	peers  []string                                 // base URLs
+	ports  func() (stun, turn uint16, tls []uint16) // nil: none
 	delay  time.Duration
 	client *http.Client
 	log    *slog.Logger
@@ -342,6 +343,9 @@ func (f *fixedFinder) own() *protocol.Record {
 		return f.signed
 	}
 	r := &protocol.Record{Seq: now.UnixMilli(), TTL: protocol.RecordTTL, URLs: f.urls}
+	if f.ports != nil {
+		r.STUNPort, r.TURNPort, r.TURNTLS = f.ports()
+	}
 	if err := protocol.SignRecord(f.key, r); err != nil {
 		f.log.Error("own record cannot be signed", "err", err)
 		return nil

@@ -12,6 +12,7 @@ import (
 
 	"github.com/peerservers/peerserver/node/door"
 	"github.com/peerservers/peerserver/node/door/peerjs"
+	"github.com/peerservers/peerserver/node/ice"
 	"github.com/peerservers/peerserver/protocol"
 	"github.com/peerservers/peerserver/relay"
 )
@@ -30,6 +31,7 @@ func (n *Node) routes() {
 	n.plain.HandleFunc("GET /health", n.health)
 	n.plain.HandleFunc("GET /stats.json", n.stats)
 	n.plain.HandleFunc("GET "+wellKnown, n.record)
+	n.plain.HandleFunc("GET /v1/ice", n.iceList)
 }
 
 // rooted are the doors whose clients may be pointed at "/", the tracker last: it
@@ -101,6 +103,7 @@ type Stats struct {
 	Relay          relay.Stats    `json:"relay"`
 	Clients        door.Stats     `json:"clients"`
 	Doors          map[string]any `json:"doors"`
+	ICE            *ice.Stats     `json:"ice,omitempty"` // none without STUN
 }
 
 // Stats are the node's totals so far.
@@ -108,6 +111,10 @@ func (n *Node) Stats() Stats {
 	s := Stats{
 		Node: n.ID().String(), Version: n.cfg.Version, Uptime: int(time.Since(n.started) / time.Second), Known: n.Known(),
 		DHT: n.finder.stats(), Relay: n.relay.Stats(), Clients: n.host.Stats(), Doors: make(map[string]any),
+	}
+	if n.ice != nil {
+		i := n.ice.Stats()
+		s.ICE = &i
 	}
 	for _, d := range n.doors {
 		s.Doors[d.Name()] = d.Stats()
@@ -137,6 +144,7 @@ type Description struct {
 	URLs     []string        `json:"urls"`
 	STUNPort uint16          `json:"stun_port,omitempty"`
 	TURNPort uint16          `json:"turn_port,omitempty"`
+	TURNTLS  []uint16        `json:"turn_tls_ports,omitempty"`
 	Load     int             `json:"load"`
 	Issued   time.Time       `json:"issued,omitzero"`
 	Expires  time.Time       `json:"expires,omitzero"`
@@ -151,7 +159,7 @@ func (n *Node) record(w http.ResponseWriter, _ *http.Request) {
 			http.Error(w, "internal", http.StatusInternalServerError)
 			return
 		}
-		d.Record, d.URLs, d.STUNPort, d.TURNPort, d.Load = raw, own.URLs, own.STUNPort, own.TURNPort, own.Load
+		d.Record, d.URLs, d.STUNPort, d.TURNPort, d.TURNTLS, d.Load = raw, own.URLs, own.STUNPort, own.TURNPort, own.TURNTLS, own.Load
 		d.Issued, d.Expires = time.UnixMilli(own.Seq).UTC(), own.Expires().UTC()
 	}
 	w.Header().Set("Cache-Control", "no-store")

@@ -62,6 +62,7 @@ func (l *neighbours) say(on lan.Interface) lan.Said {
 	}
 	urls = append(urls, l.n.cfg.URLs...)
 	r := &protocol.Record{Seq: time.Now().UnixMilli(), TTL: protocol.RecordTTL, URLs: urls[:min(len(urls), protocol.MaxRecordURLs)]}
+	r.STUNPort, r.TURNPort, r.TURNTLS = l.n.icePorts()
 	if err := protocol.SignRecord(l.n.cfg.Key, r); err != nil {
 		l.n.log.Error("the record for the LAN cannot be signed", "err", err)
 		return lan.Said{}

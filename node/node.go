@@ -14,11 +14,14 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/peerservers/peerserver/node/door"
 	"github.com/peerservers/peerserver/node/door/native"
+	"github.com/peerservers/peerserver/node/ice"
 	"github.com/peerservers/peerserver/protocol"
 	"github.com/peerservers/peerserver/relay"
 )
@@ -37,6 +40,9 @@ type Node struct {
 	served        bool
 	finder        *finder
 	lan           *neighbours // nil: without
+	ice           *ice.Server // nil: without STUN
+	iceSockets    iceSockets
+	public        atomic.Pointer[[]netip.Addr] // see publicAddresses
 	doors         []door.Door
 	native        *native.Door   // one of them, nil when it is off
 	sockets       *http.ServeMux // requests for a WebSocket
@@ -87,6 +93,9 @@ func (n *Node) open() (err error) {
 		if err = n.listenBoth(); err != nil {
 			return err
 		}
+	}
+	if err = n.openICE(); err != nil {
+		return err
 	}
 	if err = n.openLAN(); err != nil || cfg.Admin == "" {
 		return err
@@ -141,7 +150,7 @@ func (n *Node) build() (err error) {
 	}
 	n.relay, err = relay.New(relay.Config{
 		Key: cfg.Key, Finder: n.finder, Dialer: cfg.Dialer, Proven: n.finder.proven(),
-		Log: cfg.Log, AllowPrivate: cfg.AllowPrivate, Allows: cfg.allows(), Seed: cfg.Seed,
+		Log: cfg.Log, AllowPrivate: cfg.AllowPrivate, Allows: cfg.allows(), Seed: cfg.Seed, TURNKeys: n.turnKeys,
 	})
 	if err != nil {
 		return err
@@ -208,6 +217,7 @@ func (n *Node) Close() error {
 	if n.lan != nil {
 		err = errors.Join(err, n.lan.beacons.Close())
 	}
+	n.iceSockets.close()
 	if n.data != nil {
 		err = errors.Join(err, n.data.Close())
 	}
@@ -234,6 +244,9 @@ func (n *Node) Serve(ctx context.Context) error {
 	}
 	if n.lan != nil {
 		services = append(services, n.serveLAN)
+	}
+	if n.ice != nil {
+		services = append(services, n.ice.Serve)
 	}
 	if n.adminListener != nil {
 		admin.Handler, admin.WriteTimeout = n.adminPages(), adminWriteTimeout

@@ -24,8 +24,11 @@ import (
 	nets "github.com/peerservers/peerserver/testnet"
 )
 
-// freeAdmin is an admin address that no other node has.
-const freeAdmin = "127.0.0.1:0"
+// Addresses that no other node has.
+const (
+	freeAdmin = "127.0.0.1:0"
+	freeSTUN  = "127.0.0.1:0"
+)
 
 // readyWithin is how long the nodes of a testnet have to start and to find
 // each other.
@@ -116,6 +119,7 @@ func (t *testnet) runInside(ctx context.Context, out io.Writer) error {
 		n, err := node.New(node.Config{ //nolint:contextcheck // opening a socket waits for nothing
 			Listener: p.listener, Packets: p.packets, Admin: freeAdmin, AllowPrivate: true, Seed: t.seedOf(i), Log: t.log.With("node", i),
 			Bootstrap: nets.Bootstrap(addrs, i, !t.federate), PeerDelay: t.delay, Version: version(),
+			STUN: freeSTUN, TURN: true, TURNAllowPrivate: true,
 		})
 		if err != nil {
 			failures <- err
@@ -257,6 +261,7 @@ func (t *testnet) runProcesses(ctx context.Context, s streams) error {
 		args := []string{
 			"node", "--listen-fd", "3", "--udp-fd", "4", "--admin", freeAdmin, "--data", "", "--allow-private", "--end-with-stdin", "--json",
 			"--log", t.level, "--seed", strconv.FormatUint(t.seedOf(i), 10), "--peer-delay", t.delay.String(),
+			"--stun", freeSTUN, "--turn", "--turn-allow-private",
 		}
 		for _, at := range nets.Bootstrap(addrs, i, !t.federate) {
 			args = append(args, "--bootstrap", at)

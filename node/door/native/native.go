@@ -42,10 +42,11 @@ type Config struct {
 	IsOwn func(url, host string) bool
 	// Nodes are the records of this node and of others that a client may go to.
 	Nodes func() []*protocol.SignedRecord
-	// ICE are the STUN and TURN servers for a peer, its PeerID being 32 bytes: it
-	// is told of them when it joins, and when it asks. Nil, or none: there are none.
-	// It does not block, and any number of goroutines may call it.
-	ICE func(peer []byte) *protocol.IceServers
+	// ICE are the STUN and TURN servers for a peer, its PeerID being 32 bytes, that
+	// has dialled a host: it is told of them when it joins, and when it asks. Nil,
+	// or none: there are none. It does not block, and any number of goroutines may
+	// call it.
+	ICE func(peer []byte, host string) *protocol.IceServers
 	// RelayData is how many bytes of relayed data a peer may send in a second,
 	// and twice as many at once; 0 is none.
 	RelayData int

@@ -30,7 +30,7 @@ type alone struct {
 }
 
 // ice are servers with credentials that name the peer and are new each time.
-func (a *alone) ice(peer []byte) *protocol.IceServers {
+func (a *alone) ice(peer []byte, _ string) *protocol.IceServers {
 	return &protocol.IceServers{Ttl: 3600, Servers: []*protocol.IceServers_Server{
 		{Urls: []string{"stun:192.0.2.1:3478"}},
 		{Urls: []string{"turn:192.0.2.1:3478?transport=udp"}, Username: fmt.Sprintf("%d:%x", a.asked.Add(1), peer), Credential: "secret"},

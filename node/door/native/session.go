@@ -2,6 +2,7 @@ package native
 
 import (
 	"encoding/binary"
+	"net/url"
 	"sync"
 	"time"
 
@@ -17,7 +18,7 @@ type session struct {
 	// Static.
 	d         *Door
 	c         *door.Conn
-	host      string // that the request was for
+	host      string // that the request was for; from the login on the one that was dialled, without a port
 	nonce     uint32 // tells its refs from those of the peer's other sockets
 	challenge *protocol.Challenge
 
@@ -104,6 +105,9 @@ func (s *session) login(ref uint32, l *protocol.Login) *refusal {
 		return refuse(protocol.CodeDenied, "login: the URL that was dialled is not this node's; its operator has to name it with --url")
 	}
 	s.peer = id
+	if u, err := url.Parse(l.Url); err == nil { // a proxy may have asked for another
+		s.host = u.Hostname()
+	}
 	s.write(&protocol.ToPeer{Ref: ref, Body: &protocol.ToPeer_Welcome{Welcome: &protocol.Welcome{
 		Nodes: s.d.cfg.Nodes(), Signature: protocol.SignWelcome(s.d.cfg.Key, s.challenge, l),
 	}}}, door.Reply)
@@ -169,7 +173,7 @@ func (s *session) ice() *protocol.IceServers {
 	if s.d.cfg.ICE == nil {
 		return nil
 	}
-	return s.d.cfg.ICE(s.peer[:])
+	return s.d.cfg.ICE(s.peer[:], s.host)
 }
 
 func (s *session) askICE(ref uint32) *refusal {
