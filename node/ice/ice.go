@@ -20,8 +20,12 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"sync"
+	"sync/atomic"
+	"time"
 
 	"github.com/peerservers/peerserver/protocol"
+	"github.com/pion/turn/v5"
 )
 
 // Realm is the realm of the TURN server.
@@ -62,9 +66,17 @@ type Config struct {
 
 // Server answers STUN and TURN.
 type Server struct {
-	cfg   Config
-	quota Quota
-	log   *slog.Logger
+	cfg       Config
+	log       *slog.Logger
+	accounts  *accounts
+	addresses *addresses
+	conns     *conns
+	pacer     pacer
+	asked     asked
+	count     counters
+
+	running sync.WaitGroup // of all goroutines, pion/turn's as well
+	stop    atomic.Bool
 }
 
 // New checks the configuration. The sockets stay the caller's until Serve.
@@ -82,38 +94,80 @@ func New(cfg Config) (*Server, error) {
 	if cfg.MaxPort == 0 {
 		cfg.MaxPort = 65535
 	}
-	if cfg.MinPort < 1024 || cfg.MaxPort < cfg.MinPort {
-		return nil, fmt.Errorf("the ports of TURN, %d to %d, are not a range from 1024 up", cfg.MinPort, cfg.MaxPort)
+	if cfg.MinPort < lowestPort || cfg.MaxPort < cfg.MinPort {
+		return nil, fmt.Errorf("the ports of TURN, %d to %d, are not a range from %d up", cfg.MinPort, cfg.MaxPort, lowestPort)
 	}
 	if cfg.Log == nil {
 		cfg.Log = slog.Default()
 	}
-	return &Server{cfg: cfg, quota: cfg.Quota.withDefaults(), log: cfg.Log}, nil
+	cfg.Quota = cfg.Quota.withDefaults()
+	return &Server{
+		cfg: cfg, log: cfg.Log, accounts: newAccounts(cfg.Quota, cfg.Node), addresses: newAddresses(&cfg),
+		conns: newConns(cfg.Quota), pacer: pacer{rate: int64(cfg.Quota.Requests)},
+	}, nil
 }
 
 // Serve answers until ctx is done, and returns when all its goroutines have
 // ended. It closes the sockets. It is called once.
 func (s *Server) Serve(ctx context.Context) error {
+	s.addresses.lookUp()
+	s.conns.start()
+	for _, p := range s.cfg.Packets {
+		s.running.Go(func() { s.serveFront(newFront(s, p, true)) })
+	}
+	for _, l := range s.cfg.Listeners {
+		s.running.Go(func() { s.accept(l) })
+	}
 	<-ctx.Done()
+	s.stop.Store(true)
+	for _, p := range s.cfg.Packets {
+		p.Close()
+	}
+	for _, l := range s.cfg.Listeners {
+		l.Close()
+	}
+	s.conns.stop()
+	s.running.Wait()
 	return nil
 }
 
-// ServeConn takes over a connection that somebody else has accepted and whose
-// first byte is under 4. It does not block. The connection is closed when there
-// are too many, and when Serve is not running.
-func (s *Server) ServeConn(c net.Conn) { c.Close() }
+func (s *Server) stopped() bool { return s.stop.Load() }
 
-// Stats are the counts at the moment.
-func (s *Server) Stats() Stats { return Stats{} }
-
-// Discover asks a STUN server which address it sees conn at. Nobody else may
-// read conn meanwhile.
-func Discover(ctx context.Context, conn net.PacketConn, server netip.AddrPort) (netip.AddrPort, error) {
-	return netip.AddrPort{}, errors.ErrUnsupported
+// accept takes connections until the listener is closed.
+func (s *Server) accept(l net.Listener) {
+	for {
+		c, err := l.Accept()
+		switch {
+		case err == nil:
+			s.ServeConn(c)
+		case errors.Is(err, net.ErrClosed) || s.stopped():
+			return
+		default: // too many files are open, or the like
+			time.Sleep(10 * time.Millisecond)
+		}
+	}
 }
 
-// Discover asks another STUN server which address it sees this one's socket at,
-// while that serves.
-func (s *Server) Discover(ctx context.Context, server netip.AddrPort) (netip.AddrPort, error) {
-	return netip.AddrPort{}, errors.ErrUnsupported
+// serveFront returns when the front's socket is closed.
+func (s *Server) serveFront(f *front) {
+	ended := make(chan struct{})
+	f.ended = func() { close(ended) }
+	if !s.cfg.TURN {
+		buf := make([]byte, maxDatagram)
+		for {
+			if _, _, err := f.ReadFrom(buf); err != nil {
+				return
+			}
+		}
+	}
+	_, err := turn.NewServer(turn.ServerConfig{
+		PacketConnConfigs: []turn.PacketConnConfig{{PacketConn: f, RelayAddressGenerator: generator{f}, PermissionHandler: f.permit}},
+		LoggerFactory:     silence{}, Realm: Realm, AuthHandler: f.auth, QuotaHandler: f.quota, EventHandler: f.events(), InboundMTU: maxDatagram,
+	})
+	if err != nil { // of a wrong configuration only, which this is not
+		s.log.Error("start TURN", "err", err)
+		f.Close()
+		return
+	}
+	<-ended
 }

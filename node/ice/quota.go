@@ -1,8 +1,8 @@
 package ice
 
 // Quota bounds what TURN may be used for. A zero field takes its default; a
-// negative one is no bound, except where the memory of the node depends on it:
-// Allocations and Conns. A peer is who credentials were issued to, an address
+// negative one is no bound, but for Allocations and Conns, which the node's
+// memory depends on. A peer is who credentials were issued to, an address
 // that of a client, IPv6 by its /64, and an issuer another node which issues
 // credentials for this one's TURN: its peers have a quarter of what is there for
 // all, together.
@@ -39,7 +39,7 @@ func (q Quota) withDefaults() Quota {
 		{&q.AddressConns, 128},
 		{&q.Requests, 20},
 	} {
-		if *f.v == 0 {
+		if *f.v == 0 || (*f.v < 0 && (f.v == &q.Allocations || f.v == &q.Conns)) {
 			*f.v = f.d
 		}
 	}

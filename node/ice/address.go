@@ -1,0 +1,322 @@
+package ice
+
+import (
+	"net"
+	"net/netip"
+	"slices"
+	"sync"
+	"time"
+)
+
+const (
+	lowestPort = 1024             // under it are services, and no peers
+	ownEvery   = 10 * time.Second // between two looks at the interfaces
+)
+
+// special4 is what is not public of IPv4: the IANA special-purpose registry,
+// multicast, and one public address behind which clouds keep their metadata.
+var special4 = prefixes(
+	"0.0.0.0/8",        // this network; 0.0.0.0 is this machine
+	"10.0.0.0/8",       // private
+	"100.64.0.0/10",    // behind carriers' NAT
+	"127.0.0.0/8",      // loopback
+	"168.63.129.16/32", // Azure's metadata
+	"169.254.0.0/16",   // link-local, most clouds' metadata
+	"172.16.0.0/12",    // private
+	"192.0.0.0/24",     // IETF protocols, Oracle's metadata
+	"192.0.2.0/24",     // documentation
+	"192.88.99.0/24",   // 6to4 relays
+	"192.168.0.0/16",   // private
+	"198.18.0.0/15",    // benchmarking
+	"198.51.100.0/24",  // documentation
+	"203.0.113.0/24",   // documentation
+	"224.0.0.0/4",      // multicast
+	"240.0.0.0/4",      // reserved, broadcast
+)
+
+var (
+	// Everything public of IPv6 is in global6, so that what is not listed, such
+	// as loopback, ULA, link-local, multicast and v4-compatible, is not.
+	global6 = netip.MustParsePrefix("2000::/3")
+
+	// special6 is what is not public in global6.
+	special6 = prefixes(
+		"2001::/23",     // IETF protocols and benchmarking; Teredo is looked at before
+		"2001:db8::/32", // documentation
+		"3fff::/20",     // documentation
+	)
+
+	// These carry an IPv4 address, which is the one that counts. The local
+	// NAT64 prefix 64:ff9b:1::/48 is not among them: where in it the address
+	// stands only its network knows.
+	nat64  = netip.MustParsePrefix("64:ff9b::/96")
+	to4    = netip.MustParsePrefix("2002::/16")
+	teredo = netip.MustParsePrefix("2001::/32")
+
+	// testnets is what AllowPrivate lifts: what a lab may be numbered with.
+	testnets = prefixes(
+		"10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16",
+		"192.0.2.0/24", "198.18.0.0/15", "198.51.100.0/24", "203.0.113.0/24",
+		"::1/128", "fc00::/7", "2001:db8::/32", "3fff::/20",
+	)
+)
+
+func prefixes(list ...string) []netip.Prefix {
+	ps := make([]netip.Prefix, len(list))
+	for i, s := range list {
+		ps[i] = netip.MustParsePrefix(s)
+	}
+	return ps
+}
+
+func within(ps []netip.Prefix, a netip.Addr) bool {
+	for _, p := range ps {
+		if p.Contains(a) {
+			return true
+		}
+	}
+	return false
+}
+
+// embedded are the IPv4 addresses that an IPv6 address stands for.
+func embedded(a netip.Addr) []netip.Addr {
+	if a.Is4() {
+		return nil
+	}
+	b := a.As16()
+	v4 := func(b ...byte) netip.Addr { return netip.AddrFrom4([4]byte(b)) }
+	switch {
+	case nat64.Contains(a):
+		return []netip.Addr{v4(b[12:16]...)}
+	case to4.Contains(a):
+		return []netip.Addr{v4(b[2:6]...)}
+	case teredo.Contains(a): // its server, and its client with all bits turned
+		return []netip.Addr{v4(b[4:8]...), v4(^b[12], ^b[13], ^b[14], ^b[15])}
+	}
+	return nil
+}
+
+// public says whether an address is one of the public Internet. None with a zone
+// is.
+func public(a netip.Addr) bool {
+	a = a.Unmap()
+	if a.Is4() {
+		return !within(special4, a)
+	}
+	if inside := embedded(a); inside != nil {
+		for _, v4 := range inside {
+			if !public(v4) {
+				return false
+			}
+		}
+		return a.Zone() == ""
+	}
+	return global6.Contains(a) && !within(special6, a)
+}
+
+// usual is an address without the spelling that a dual-stack socket gives it.
+func usual(a netip.AddrPort) netip.AddrPort {
+	return netip.AddrPortFrom(a.Addr().Unmap(), a.Port())
+}
+
+// addrPort is the address of UDP and TCP, invalid for what is neither.
+func addrPort(a net.Addr) netip.AddrPort {
+	switch a := a.(type) {
+	case *net.UDPAddr:
+		return usual(a.AddrPort())
+	case *net.TCPAddr:
+		return usual(a.AddrPort())
+	}
+	return netip.AddrPort{}
+}
+
+// addresses decides where TURN may send to. It knows the node's own addresses,
+// and the relayed ones that are live.
+type addresses struct {
+	allowPrivate bool
+	public       func() []netip.Addr
+	sockets      []netip.Addr // that the node listens on, and not all of them
+
+	mu     sync.RWMutex
+	own    map[netip.Addr]bool
+	at     time.Time                 // when own was looked up
+	told   map[netip.AddrPort]*relay // by relayed address
+	bound  map[netip.AddrPort]*relay // by the socket's own
+	toldBy map[netip.Addr]int        // how many there are at an address
+}
+
+func newAddresses(cfg *Config) *addresses {
+	a := &addresses{
+		allowPrivate: cfg.AllowPrivate, public: cfg.Public,
+		told: make(map[netip.AddrPort]*relay), bound: make(map[netip.AddrPort]*relay), toldBy: make(map[netip.Addr]int),
+	}
+	for _, p := range cfg.Packets {
+		a.sockets = append(a.sockets, addrPort(p.LocalAddr()).Addr())
+	}
+	for _, l := range cfg.Listeners {
+		a.sockets = append(a.sockets, addrPort(l.Addr()).Addr())
+	}
+	return a
+}
+
+// known are the addresses that the node is known by.
+func (a *addresses) known() []netip.Addr {
+	if a.public == nil {
+		return nil
+	}
+	return a.public()
+}
+
+// isOwn says whether an address is the node's, or stands for one.
+func (a *addresses) isOwn(ip netip.Addr) bool {
+	a.mu.RLock()
+	fresh := time.Since(a.at) < ownEvery
+	own := a.own
+	a.mu.RUnlock()
+	if !fresh {
+		own = a.lookUp()
+	}
+	if own[ip] {
+		return true
+	}
+	for _, v4 := range embedded(ip) {
+		if own[v4] {
+			return true
+		}
+	}
+	return false
+}
+
+// lookUp finds the node's addresses. Those of interfaces that cannot be listed
+// stay what they were.
+func (a *addresses) lookUp() map[netip.Addr]bool {
+	own := make(map[netip.Addr]bool)
+	list, err := net.InterfaceAddrs()
+	for _, n := range list {
+		if n, ok := n.(*net.IPNet); ok {
+			if ip, ok := netip.AddrFromSlice(n.IP); ok {
+				own[ip.Unmap()] = true
+			}
+		}
+	}
+	for _, ip := range append(a.known(), a.sockets...) {
+		own[ip.Unmap()] = true
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if err != nil {
+		for ip := range a.own {
+			own[ip] = true
+		}
+	}
+	a.own, a.at = own, time.Now()
+	return own
+}
+
+// permit says whether a peer's address may be relayed to, for its port is known
+// only when something is sent. One of the node's own is as long as a relayed
+// address there is live.
+func (a *addresses) permit(ip netip.Addr) bool {
+	a.mu.RLock()
+	relays := a.toldBy[ip] > 0
+	a.mu.RUnlock()
+	return relays || a.open(ip)
+}
+
+// open says whether an address may be sent to, the ports aside.
+func (a *addresses) open(ip netip.Addr) bool {
+	if ip.Zone() != "" {
+		return false
+	}
+	if a.allowPrivate && within(testnets, ip) {
+		return true
+	}
+	return public(ip) && !a.isOwn(ip)
+}
+
+// route says where to send what is for a peer: to its address, or, if that is a
+// relayed address of this node, to the socket of it, which also works where a
+// NAT does not send back what comes from inside.
+func (a *addresses) route(to netip.AddrPort) (netip.AddrPort, reason) {
+	if to.Port() < lowestPort {
+		return to, badPort
+	}
+	a.mu.RLock()
+	r := a.told[to]
+	a.mu.RUnlock()
+	if r != nil {
+		return r.reach(), fine
+	}
+	if !a.open(to.Addr()) {
+		return to, badAddress
+	}
+	return to, fine
+}
+
+// origin is the address that something came from: the relayed one, if it came
+// from the socket of one. No other machine can send from an address of this one.
+func (a *addresses) origin(from netip.AddrPort) netip.AddrPort {
+	a.mu.RLock()
+	defer a.mu.RUnlock()
+	r := a.bound[from]
+	if r == nil && (from.Addr().IsLoopback() || a.own[from.Addr()]) {
+		r = a.bound[netip.AddrPortFrom(unspecified(from.Addr()), from.Port())]
+	}
+	if r == nil {
+		return from
+	}
+	return r.told
+}
+
+func unspecified(like netip.Addr) netip.Addr {
+	if like.Is4() {
+		return netip.IPv4Unspecified()
+	}
+	return netip.IPv6Unspecified()
+}
+
+// add reports false if the relayed address is another's already, whose socket is
+// of another interface.
+func (a *addresses) add(r *relay) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.told[r.told] != nil {
+		return false
+	}
+	a.told[r.told], a.bound[r.local] = r, r
+	a.toldBy[r.told.Addr()]++
+	return true
+}
+
+func (a *addresses) remove(r *relay) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	delete(a.told, r.told)
+	delete(a.bound, r.local)
+	if a.toldBy[r.told.Addr()]--; a.toldBy[r.told.Addr()] == 0 {
+		delete(a.toldBy, r.told.Addr())
+	}
+}
+
+// relayOf is the relay that has a relayed address.
+func (a *addresses) relayOf(told netip.AddrPort) *relay {
+	a.mu.RLock()
+	defer a.mu.RUnlock()
+	return a.told[told]
+}
+
+// onInterface says whether an interface has the address.
+func (a *addresses) onInterface(ip netip.Addr) bool {
+	list, err := net.InterfaceAddrs()
+	if err != nil {
+		return false
+	}
+	return slices.ContainsFunc(list, func(n net.Addr) bool {
+		in, ok := n.(*net.IPNet)
+		if !ok {
+			return false
+		}
+		at, _ := netip.AddrFromSlice(in.IP)
+		return at.Unmap() == ip || (ip.IsLoopback() && at.IsLoopback() && in.Contains(ip.AsSlice()))
+	})
+}
