@@ -97,6 +97,22 @@ type Config struct {
 	// ICEHost is where peers reach STUN and TURN; empty is the host at which they
 	// reach the node.
 	ICEHost string
+	// TLSDomains are host names of the node, for which it gets certificates from a
+	// CA, and renews them; it needs Data. The node's port speaks TLS then, and the
+	// first of them are its URLs if there are no others.
+	TLSDomains []string
+	// TLSCert and TLSKey are files in PEM, with which the node's port speaks TLS;
+	// they are read again when they change.
+	TLSCert, TLSKey string
+	// ACMEHTTP is an address at which the CA may ask over HTTP, as it does on port
+	// 80; browsers that come there are sent to the node's port. Empty is none: then
+	// the CA asks on the node's port, which has to be 443 from outside.
+	ACMEHTTP string
+	// ACMEDirectory is the URL of the CA's directory; empty is that of Let's
+	// Encrypt, whose terms are agreed to.
+	ACMEDirectory string
+	// ACMEEmail is where the CA can tell of trouble; empty is nowhere.
+	ACMEEmail string
 	// TrustedProxies are addresses whose X-Forwarded-For is believed.
 	TrustedProxies []netip.Prefix
 	// Origins are the web origins that may connect; none: all.
@@ -141,7 +157,7 @@ func (c *Config) complete() error {
 	if c.RelayData == 0 {
 		c.RelayData = protocol.RelayData
 	}
-	if err := errors.Join(c.checkDoors(), c.checkAccess()); err != nil {
+	if err := errors.Join(c.checkDoors(), c.checkAccess(), c.checkTLS()); err != nil {
 		return err
 	}
 	for _, b := range c.Bootstrap {

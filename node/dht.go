@@ -22,7 +22,7 @@ type finder struct {
 func (n *Node) openFinder() error {
 	cfg := &n.cfg
 	urls := cfg.URLs
-	if len(urls) == 0 && cfg.AllowPrivate {
+	if len(urls) == 0 && cfg.AllowPrivate && n.certs == nil {
 		urls = ownURLs(n.listener.Addr())
 	}
 	fixed, err := newFixedFinder(cfg, urls)

@@ -100,6 +100,7 @@ type Stats struct {
 	Uptime         int            `json:"uptime"`        // seconds
 	Known          int            `json:"known"`         // nodes whose records are known
 	DHT            *DHTStats      `json:"dht,omitempty"` // none without the DHT
+	TLS            *TLSStats      `json:"tls,omitempty"` // none without TLS
 	Relay          relay.Stats    `json:"relay"`
 	Clients        door.Stats     `json:"clients"`
 	Doors          map[string]any `json:"doors"`
@@ -110,7 +111,7 @@ type Stats struct {
 func (n *Node) Stats() Stats {
 	s := Stats{
 		Node: n.ID().String(), Version: n.cfg.Version, Uptime: int(time.Since(n.started) / time.Second), Known: n.Known(),
-		DHT: n.finder.stats(), Relay: n.relay.Stats(), Clients: n.host.Stats(), Doors: make(map[string]any),
+		DHT: n.finder.stats(), TLS: n.certs.stats(), Relay: n.relay.Stats(), Clients: n.host.Stats(), Doors: make(map[string]any),
 	}
 	if n.ice != nil {
 		i := n.ice.Stats()

@@ -39,6 +39,7 @@ func metricsOfStats() []metric {
 		counter("clients_opened", "Connections of clients.", func(s *Stats) uint64 { return s.Clients.Opened }),
 		counter("clients_refused", "Connections refused because their address had too many.", func(s *Stats) uint64 { return s.Clients.RefusedConns }),
 		counter("clients_denied", "Clients without a token or of an origin that is not listed.", func(s *Stats) uint64 { return s.Clients.Denied }),
+		counter("tls_failed", "TLS handshakes that failed or took too long.", func(s *Stats) uint64 { return s.Clients.FailedTLS }),
 		counter("clients_slow_closed", "Clients closed because they did not read.", func(s *Stats) uint64 { return s.Clients.SlowClosed }),
 		counter("client_messages_refused", "Messages of clients that were too large or too many.", func(s *Stats) uint64 { return s.Clients.RefusedMessages }),
 		counter("client_offers_lost", "Offers for which a slow client had no room.", func(s *Stats) uint64 { return s.Clients.LostOffers }),
@@ -62,6 +63,18 @@ func metricsOfDHT() []metric {
 	}
 }
 
+func metricsOfTLS() []metric {
+	return []metric{
+		gauge("tls_not_after_seconds", "When the first of the certificates ends, in Unix time; 0 if there is none.", func(s *Stats) int {
+			if s.TLS.NotAfter.IsZero() {
+				return 0
+			}
+			return int(s.TLS.NotAfter.Unix())
+		}),
+		gauge("tls_fault", "1 while something is wrong with them; /stats.json says what.", func(s *Stats) int { return one(s.TLS.Fault != "") }),
+	}
+}
+
 func one(is bool) int {
 	if is {
 		return 1
@@ -73,6 +86,7 @@ func one(is bool) int {
 type statsCollector struct {
 	n            *Node
 	metrics, dht []metric
+	tls          []metric
 	info, drain  *prometheus.Desc
 }
 
@@ -82,7 +96,7 @@ func (n *Node) metrics() prometheus.Gatherer {
 	r.MustRegister(
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 		&statsCollector{
-			n: n, metrics: metricsOfStats(), dht: metricsOfDHT(),
+			n: n, metrics: metricsOfStats(), dht: metricsOfDHT(), tls: metricsOfTLS(),
 			info:  describe("info", "1, with the version of the program.", "version"),
 			drain: describe("draining", "1 while the node is about to stop."),
 		},
@@ -101,6 +115,9 @@ func (c *statsCollector) Collect(out chan<- prometheus.Metric) {
 	all := c.metrics
 	if s.DHT != nil {
 		all = slices.Concat(all, c.dht)
+	}
+	if s.TLS != nil {
+		all = slices.Concat(all, c.tls)
 	}
 	for _, m := range all {
 		out <- prometheus.MustNewConstMetric(m.desc, m.kind, m.of(&s))

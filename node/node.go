@@ -39,8 +39,10 @@ type Node struct {
 	packets       net.PacketConn // the DHT's; nil: without
 	served        bool
 	finder        *finder
-	lan           *neighbours // nil: without
-	ice           *ice.Server // nil: without STUN
+	lan           *neighbours    // nil: without
+	certs         *certificates  // nil: the port speaks no TLS
+	onSTUN        func(net.Conn) // takes TURN over TCP and TLS on the node's port; nil: nobody does
+	ice           *ice.Server    // nil: without STUN
 	iceSockets    iceSockets
 	public        atomic.Pointer[[]netip.Addr] // see publicAddresses
 	doors         []door.Door
@@ -93,6 +95,9 @@ func (n *Node) open() (err error) {
 		if err = n.listenBoth(); err != nil {
 			return err
 		}
+	}
+	if err = n.openTLS(); err != nil {
+		return err
 	}
 	if err = n.openICE(); err != nil {
 		return err
@@ -218,6 +223,7 @@ func (n *Node) Close() error {
 		err = errors.Join(err, n.lan.beacons.Close())
 	}
 	n.iceSockets.close()
+	n.certs.close()
 	if n.data != nil {
 		err = errors.Join(err, n.data.Close())
 	}
@@ -234,7 +240,7 @@ func (n *Node) Serve(ctx context.Context) error {
 	server, admin := newServer(n), newServer(nil)
 	services := []func(context.Context) error{
 		n.relay.Serve, n.host.Serve, n.finder.fixed.serve,
-		func(context.Context) error { return serveHTTP(server, n.host.Front(n.listener, n)) },
+		func(context.Context) error { return serveHTTP(server, n.host.FrontWith(n.listener, n, n.port())) },
 	}
 	if n.native != nil {
 		services = append(services, n.native.Serve)
@@ -247,6 +253,9 @@ func (n *Node) Serve(ctx context.Context) error {
 	}
 	if n.ice != nil {
 		services = append(services, n.ice.Serve)
+	}
+	if n.certs != nil {
+		services = append(services, n.serveTLS)
 	}
 	if n.adminListener != nil {
 		admin.Handler, admin.WriteTimeout = n.adminPages(), adminWriteTimeout

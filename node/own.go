@@ -12,7 +12,8 @@ import (
 
 // isOwn says whether a URL that a client dialled is one of this node's, so that
 // another node cannot use the client's login here. Own are the URLs of the
-// node's record, and addresses of this machine with the node's port. A node on
+// node's record, and with the node's port addresses of this machine and the hosts
+// for which it has a certificate. A node on
 // a LAN has names that it does not know, such as those of mDNS: with private
 // addresses allowed, whatever the request was for is its own too.
 func (n *Node) isOwn(dialled, host string) bool {
@@ -34,7 +35,7 @@ func (n *Node) isOwn(dialled, host string) bool {
 	if u.Port() != port && (u.Port() != "" || port != defaultPort(u.Scheme)) {
 		return false
 	}
-	return strings.EqualFold(u.Hostname(), "localhost") || isHere(u.Hostname())
+	return strings.EqualFold(u.Hostname(), "localhost") || isHere(u.Hostname()) || n.certs.isFor(u.Hostname())
 }
 
 // sameURL says whether two URLs lead to one place: ports may be left out.

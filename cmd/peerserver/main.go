@@ -38,6 +38,7 @@ func commands() []command {
 			examples: []string{
 				"peerserver node",
 				"peerserver node --url wss://node.example.org --trusted-proxy 127.0.0.1/32",
+				"peerserver node --listen :443 --tls-domain node.example.org",
 				"peerserver node --without matchbox,rxdb --clients peerjs=1000",
 				"peerserver node --token-file tokens.txt --app peerjs:my-key --app ywebrtc:my-room",
 			},

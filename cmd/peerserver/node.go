@@ -24,8 +24,8 @@ type description struct {
 }
 
 func describe(n *node.Node) description {
-	host := local(n.Addr())
-	d := description{ID: n.ID().String(), URL: "http://" + host, WS: "ws://" + host, PID: os.Getpid()}
+	d := description{ID: n.ID().String(), PID: os.Getpid()}
+	d.URL, d.WS = base(n)
 	if a := n.Admin(); a != nil {
 		d.Admin = "http://" + local(a)
 	}
@@ -72,6 +72,7 @@ func nodeCommand(fs *flag.FlagSet) func(context.Context, streams) error {
 	fs.Var(&f.proxies, "trusted-proxy", "address `range` whose X-Forwarded-For is believed, such as 10.0.0.0/8; may be repeated")
 	fs.IntVar(&f.cfg.AddressConns, "address-conns", 500, "how many `connections` one client address may have, its other quotas in proportion; -1 is no bound")
 	fs.IntVar(&f.cfg.RelayData, "relay-data", protocol.RelayData, "how many `bytes` a second a peer may send to others that it has no direct path to; 0 relays none")
+	tlsFlags(fs, &f.cfg)
 	iceFlags(fs, &f.cfg)
 	f.doors.declare(fs)
 	fs.BoolVar(&f.json, "json", false, "print one line of JSON when ready")
@@ -174,6 +175,7 @@ func (f *nodeFlags) serve(ctx context.Context, out io.Writer) error {
 		return err
 	}
 	d := describe(n)
+	f.urls = n.URLs()
 	if f.json {
 		err = printJSON(out, d)
 	} else {

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"crypto/tls"
 	"errors"
 	"io"
 	"net"
@@ -25,6 +26,7 @@ type front struct {
 	net.Listener
 	host    *Host
 	sockets http.Handler
+	port    Port
 	others  chan net.Conn // for net/http
 	done    chan struct{}
 
@@ -33,14 +35,36 @@ type front struct {
 	all  sync.WaitGroup
 }
 
-// Front is Listen for a port without TLS. Requests for a WebSocket go to
-// sockets, in their usual form. Its Accept gives the connections of all others,
-// and is to be called.
+// Port is what a node's port is for besides HTTP. The zero value is nothing.
+type Port struct {
+	// TLS is what the port speaks; nil: it speaks none.
+	TLS *tls.Config
+	// STUN takes connections that begin as STUN and TURN do, under TLS or not; nil:
+	// they are closed. It may keep its goroutine for as long as it has the
+	// connection, and has to close it, and to return, when the node ends.
+	STUN func(net.Conn)
+}
+
+// firstOther is the first byte from which on a connection is not STUN's: RFC
+// 7983.
+const firstOther = 4
+
+// Front is FrontWith for plain HTTP alone.
 func (h *Host) Front(l net.Listener, sockets http.Handler) net.Listener {
-	if _, ok := l.(*net.TCPListener); !ok || !canHeat {
-		return h.Listen(l)
+	return h.FrontWith(l, sockets, Port{})
+}
+
+// FrontWith is Listen for the node's port. Requests for a WebSocket go to sockets,
+// in their usual form. Its Accept gives the connections of all others, and all
+// those that are under TLS, and is to be called.
+func (h *Host) FrontWith(l net.Listener, sockets http.Handler, p Port) net.Listener {
+	if _, ok := l.(*net.TCPListener); !ok {
+		if l = h.Listen(l); p.TLS != nil {
+			l = tls.NewListener(l, p.TLS)
+		}
+		return l
 	}
-	f := &front{Listener: h.Listen(l), host: h, sockets: sockets, others: make(chan net.Conn), done: make(chan struct{})}
+	f := &front{Listener: h.Listen(l), host: h, sockets: sockets, port: p, others: make(chan net.Conn), done: make(chan struct{})}
 	f.all.Go(f.accept)
 	return f
 }
@@ -65,7 +89,7 @@ func (f *front) accept() {
 		}
 		pause = 0
 		hc := c.(*hotConn)
-		if !hc.prime() || !f.host.await(hc) {
+		if !hc.ready() || !f.host.await(hc) {
 			hc.Close()
 			continue
 		}
@@ -116,15 +140,32 @@ func (f *front) serve(hc *hotConn) {
 		hc.drop()
 		return
 	}
+	if f.port.TLS != nil {
+		f.unwrap(hc)
+		return
+	}
 	switch f.host.workers.handle(&firstRequest{f, hc}) {
 	case goesOn:
 		hc.conn.run()
 	case isOther:
-		select {
-		case f.others <- hc:
-		case <-f.done:
-			hc.drop()
+		f.hand(hc, hc.in.b[hc.pos])
+	}
+}
+
+// hand gives a connection away, by its first byte.
+func (f *front) hand(c net.Conn, first byte) {
+	if first < firstOther {
+		if f.port.STUN == nil {
+			c.Close()
+			return
 		}
+		f.port.STUN(c)
+		return
+	}
+	select {
+	case f.others <- c:
+	case <-f.done:
+		c.Close()
 	}
 }
 
@@ -257,6 +298,17 @@ func (h *Host) await(hc *hotConn) bool {
 		return false
 	}
 	h.readers.Add(1)
+	h.silent[hc] = time.Now().Add(firstWithin)
+	return true
+}
+
+// awaitMore is await for what comes next on a connection that has its goroutine.
+func (h *Host) awaitMore(hc *hotConn) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.stopping {
+		return false
+	}
 	h.silent[hc] = time.Now().Add(firstWithin)
 	return true
 }

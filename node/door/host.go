@@ -61,6 +61,7 @@ type Host struct {
 	workers   workers
 	totals    totals
 	next      atomic.Uint32 // flusher of the next connection
+	shakes    *handshakes
 	readers   sync.WaitGroup
 	drains    sync.WaitGroup
 
@@ -74,7 +75,9 @@ type Host struct {
 	leaving  []leaving
 }
 
-type totals struct{ lostOffers, slowClosed, refusedConns, refusedMessages, denied, opened atomic.Uint64 }
+type totals struct {
+	lostOffers, slowClosed, refusedConns, refusedMessages, denied, failedTLS, opened atomic.Uint64
+}
 
 // Stats are totals over all doors.
 type Stats struct {
@@ -85,6 +88,7 @@ type Stats struct {
 	RefusedConns    uint64 `json:"refused_conns"`    // over an address's quota
 	RefusedMessages uint64 `json:"refused_messages"` // too large or too many
 	Denied          uint64 `json:"denied"`           // without a token or from an origin that is not listed
+	FailedTLS       uint64 `json:"failed_tls"`       // handshakes that failed or took too long
 }
 
 // NewHost makes a Host. Serve must run before clients come.
@@ -102,7 +106,7 @@ func NewHost(cfg Config) *Host {
 	if cfg.WriteTimeout == 0 {
 		cfg.WriteTimeout = 30 * time.Second
 	}
-	h := &Host{cfg: cfg, log: cfg.Log}
+	h := &Host{cfg: cfg, log: cfg.Log, shakes: newHandshakes()}
 	for _, token := range cfg.Tokens {
 		h.tokens = append(h.tokens, sha256.Sum256([]byte(token)))
 	}
@@ -123,7 +127,7 @@ func (h *Host) Stats() Stats {
 	return Stats{
 		Clients: n, Opened: t.opened.Load(), LostOffers: t.lostOffers.Load(), SlowClosed: t.slowClosed.Load(),
 		RefusedConns: t.refusedConns.Load(), RefusedMessages: t.refusedMessages.Load(),
-		Denied: t.denied.Load(),
+		Denied: t.denied.Load(), FailedTLS: t.failedTLS.Load(),
 	}
 }
 

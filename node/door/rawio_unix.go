@@ -8,8 +8,8 @@ import (
 	"syscall"
 )
 
-// canHeat says whether prime works on this system.
-const canHeat = true
+// ready makes await possible.
+func (hc *hotConn) ready() bool { return hc.prime() }
 
 // prime makes hc able to read and write through the runtime's poller itself.
 // It reports false when the connection is closed.
