@@ -3,6 +3,7 @@ package peer
 import (
 	"errors"
 	"sync/atomic"
+	"time"
 
 	"github.com/pion/webrtc/v4"
 	"google.golang.org/protobuf/proto"
@@ -24,6 +25,8 @@ type attempt struct {
 	shown   chan struct{} // closed when it carries its peer
 	started chan struct{} // closed with the other side's Start
 	done    chan struct{} // closed before the connection is
+	few     bool          // servers, of those that there are
+	facts   *facts        // of what ways there could be
 
 	opening atomic.Int32 // lanes that are not open
 
@@ -38,18 +41,39 @@ type attempt struct {
 	wants   bool                      // there is something to negotiate
 	local   []webrtc.ICECandidateInit // ours that have not gone out
 	pending []webrtc.ICECandidateInit // theirs that came before their description
+
+	restarts   int       // since it was connected
+	restarted  time.Time // the last time
+	stale      bool      // our newest offer has addresses of another network
+	configured time.Time // with the servers that it has
+}
+
+// finds takes a candidate of ours, to be sent.
+func (a *attempt) finds(c webrtc.ICECandidateInit) {
+	a.found, a.local = true, append(a.local, c)
+	if a.facts.learn(&a.facts.ours, c.Candidate) == "udp" {
+		a.m.r.servers.worked()
+	}
+}
+
+// configure has the next ICE restart use the servers that there are now.
+func (a *attempt) configure() error {
+	a.configured = time.Now()
+	return a.pc.SetConfiguration(webrtc.Configuration{ICEServers: a.m.r.servers.list(a.few, a.configured)})
 }
 
 // attempt makes a connection with its lanes.
 func (m *member) attempt() (*attempt, error) {
-	pc, err := m.r.api.NewPeerConnection(webrtc.Configuration{ICEServers: m.r.opts.ICEServers})
+	few := m.tries <= 1
+	pc, err := m.r.api.NewPeerConnection(webrtc.Configuration{ICEServers: m.r.servers.list(few, time.Now())})
 	if err != nil {
 		return nil, err
 	}
 	a := &attempt{
-		m: m, p: m.ensure(), pc: pc,
+		m: m, p: m.ensure(), pc: pc, few: few, facts: new(facts), configured: time.Now(),
 		shown: make(chan struct{}), started: make(chan struct{}), done: make(chan struct{}),
 	}
+	a.p.tries(a.facts)
 	a.opening.Store(int32(len(a.lanes)))
 	m.a = a
 	for id := range a.lanes {
@@ -239,18 +263,19 @@ func sendControl(dc *webrtc.DataChannel, c *protocol.Control) error {
 	return dc.Send(b)
 }
 
-// path is how the selected pair of candidates goes.
-func (a *attempt) path() Path {
-	pair, err := a.pc.SCTP().Transport().ICETransport().GetSelectedCandidatePair()
-	if err == nil && pair != nil && (pair.Local.Typ == webrtc.ICECandidateTypeRelay || pair.Remote.Typ == webrtc.ICECandidateTypeRelay) {
-		return PathTURN
-	}
-	return PathDirect
-}
-
-// end closes the connection and waits for it.
+// end closes the connection. One that carries the peer is waited for; another one
+// may have a server that does not answer, for which pion waits.
 func (a *attempt) end() {
 	close(a.done)
+	a.p.facts.Store(a.facts)
+	if a.open {
+		a.close()
+	} else {
+		a.m.r.working.Go(a.close)
+	}
+}
+
+func (a *attempt) close() {
 	if err := a.pc.GracefulClose(); err != nil {
 		a.m.r.log.Debug("a connection does not close", "peer", a.m.id.Peer.Short())
 	}

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"net"
 	"net/netip"
 	"net/url"
 	"slices"
@@ -203,7 +202,7 @@ func (r *Room) run(s *socket) {
 		if !broke || !steady {
 			r.homes.lost(s.url)
 		}
-		if steady {
+		if steady || r.hasRoamed() {
 			wait = 0
 		}
 		s, wait = r.rejoin(wait)
@@ -214,30 +213,21 @@ func (r *Room) run(s *socket) {
 // the next one, and no socket when the room is left.
 func (r *Room) rejoin(wait time.Duration) (s *socket, next time.Duration) {
 	for s == nil && r.pause(wait) {
+		ctx, cancel := r.dialling()
 		var err error
-		if s, err = r.enter(r.work); err != nil {
+		if s, err = r.enter(ctx); err != nil {
 			r.log.Debug("no node lets in") // the error has addresses
 		}
 		wait = min(max(2*wait, backoffMin), backoffMax)
+		if s == nil && ctx.Err() != nil { // there is another network
+			wait = 0
+		}
+		cancel()
 	}
 	if s != nil {
 		r.enters(s)
 	}
 	return s, wait
-}
-
-// addresses are those of this machine, "" when they are not known.
-func addresses() string {
-	list, err := net.InterfaceAddrs()
-	if err != nil {
-		return ""
-	}
-	text := make([]string, len(list))
-	for i, a := range list {
-		text[i] = a.String()
-	}
-	slices.Sort(text)
-	return strings.Join(text, " ")
 }
 
 // pause waits for about as long, or until another node is heard, and reports

@@ -61,7 +61,7 @@ type member struct {
 	turn    *time.Timer // when there may be an offer on an open connection
 	ways    *time.Timer // when a signal goes another way
 	relayAt *time.Timer // when there has to be a connection, or it is relayed
-	shaky   *time.Timer // when a connection that is disconnected is restarted
+	shaky   *time.Timer // when a connection that is disconnected is mended
 }
 
 // note tells a member's goroutine something.
@@ -86,7 +86,8 @@ const (
 	noteSignal                    // it has sent something
 	notePiece                     // it begins to relay
 	noteForwarded                 // what became of a Forward
-	noteMoved                     // this side's network is another one
+	noteMoved                     // this side's network is another one, or it can tell again
+	noteRenewed                   // there are other credentials for TURN
 )
 
 // event tells a member's goroutine something from a connection.
@@ -170,7 +171,7 @@ func (m *member) run(inbox <-chan note) {
 		case <-m.relayAt.C:
 			m.beginRelay()
 		case <-m.shaky.C:
-			m.failed(m.restart())
+			m.failed(m.mend())
 		case <-m.r.work.Done():
 			m.bye()
 			return
@@ -240,7 +241,9 @@ func (m *member) told(n note) {
 	case noteForwarded:
 		m.onForwarded(n.ref, n.ok)
 	case noteMoved:
-		m.failed(m.restart())
+		m.moved()
+	case noteRenewed:
+		m.failed(m.renew())
 	}
 }
 
@@ -288,7 +291,7 @@ func (m *member) happened(e event) {
 		if len(m.a.local) == 0 {
 			m.flush.Reset(batchAfter)
 		}
-		m.a.found, m.a.local = true, append(m.a.local, e.candidate)
+		m.a.finds(e.candidate)
 	case eventGathered:
 		m.sendCandidates()
 		m.gathered()

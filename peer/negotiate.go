@@ -144,6 +144,9 @@ func (m *member) again(a *attempt, sequence uint64, sdp string) error {
 	if a.pc.SignalingState() == webrtc.SignalingStateHaveLocalOffer && m.lower {
 		return nil
 	}
+	if err := a.configure(); err != nil {
+		return err
+	}
 	return m.answer(a, sequence, sdp)
 }
 
@@ -174,13 +177,20 @@ func (m *member) onAnswer(sequence uint64, d description) error {
 		m.expect(openWithin)
 	}
 	a.heard = sequence
-	return a.setRemote(webrtc.SDPTypeAnswer, d.SDP)
+	if err := a.setRemote(webrtc.SDPTypeAnswer, d.SDP); err != nil || !a.stale || !a.open {
+		return err
+	}
+	return m.restart() // the network was another one when this offer was made
 }
 
 // onCandidates adds candidates, or keeps them until there is a description.
 func (m *member) onCandidates(list []webrtc.ICECandidateInit) {
 	a := m.a
 	if a == nil {
+		return
+	}
+	if len(list) == 0 {
+		m.failed(m.asked())
 		return
 	}
 	if a.remote {
@@ -215,6 +225,11 @@ func (a *attempt) setRemote(t webrtc.SDPType, sdp string) error {
 		return err
 	}
 	a.remote = true
+	for line := range strings.Lines(sdp) {
+		if c, ok := strings.CutPrefix(line, "a=candidate:"); ok {
+			a.facts.learn(&a.facts.theirs, c)
+		}
+	}
 	a.pending = a.add(a.pending)
 	return nil
 }
@@ -231,7 +246,9 @@ func (a *attempt) add(list []webrtc.ICECandidateInit) (others []webrtc.ICECandid
 		}
 		if err := a.pc.AddICECandidate(c); err != nil {
 			a.m.r.log.Debug("a candidate cannot be used")
+			continue
 		}
+		a.facts.learn(&a.facts.theirs, c.Candidate)
 	}
 	return others
 }

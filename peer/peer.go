@@ -16,28 +16,6 @@ import (
 // maxChannels bounds the channels that the other side opens at one time.
 const maxChannels = 64
 
-// Path is how a peer is reached.
-type Path int
-
-// Paths.
-const (
-	PathDirect Path = 1 // by a connection from here to there
-	PathTURN   Path = 2 // by a connection over a TURN server of one of both
-	PathNodes  Path = 3 // not connected: what is said goes sealed over the nodes
-)
-
-func (p Path) String() string {
-	switch p {
-	case PathDirect:
-		return "direct"
-	case PathTURN:
-		return "turn"
-	case PathNodes:
-		return "nodes"
-	}
-	return "none"
-}
-
 // Peer is an open connection to another member of the app, directly or over
 // nodes. When it ends it is over with this Peer; if the member is still there it
 // is connected to again, as another one. One identity that has joined twice is
@@ -64,8 +42,9 @@ type Peer struct {
 	goodbye  atomic.Bool            // the other side has left
 	lost     atomic.Bool            // it has ended without that
 
-	way   atomic.Int32  // a Path
-	since atomic.Uint64 // sequence of the newest envelope that is older than the peer, about
+	way   atomic.Int32          // a Path
+	facts atomic.Pointer[facts] // of the connection that carries it, or of the last that was tried
+	since atomic.Uint64         // sequence of the newest envelope that is older than the peer, about
 
 	mu       sync.Mutex
 	channels int // that the other side has opened
@@ -139,9 +118,6 @@ func (p *Peer) Lost() bool {
 	defer p.r.mu.Unlock()
 	return p.m.lost
 }
-
-// Path is how the peer is reached now.
-func (p *Peer) Path() Path { return Path(p.way.Load()) }
 
 // Connection is the WebRTC connection, for media, for statistics and for what
 // this package does not do; nil while the path is PathNodes. Closing it ends the

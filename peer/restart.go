@@ -9,60 +9,115 @@ import (
 )
 
 const (
-	restartAfter = 1500 * time.Millisecond // disconnected
-	restartEvery = 3 * time.Second         // without an answer
-	maxRepeats   = 8                       // of one offer
+	restartAfter = 300 * time.Millisecond // disconnected
+	restartEvery = 3 * time.Second        // without a connection; twice as long each time, but at most
+	restartRarer = 3                      // times
+	restartLeast = time.Second            // between two that the other side asks for
+	maxRepeats   = 8                      // of one offer
 )
 
-// shakes has a connection restarted if it does not come back by itself. Only
-// the lower side offers: two that cross on an open connection would end it,
-// since pion cannot take an offer back.
+// shakes has a connection mended if it does not come back by itself.
 func (m *member) shakes() {
-	if m.isDirect() && m.lower {
+	if m.isDirect() {
 		m.shaky.Reset(restartAfter)
+		m.r.doubtNode()
 	}
 }
 
 func (m *member) steady() {
 	m.shaky.Stop()
 	if m.isDirect() {
-		m.a.repeats = 0
+		m.a.repeats, m.a.restarts = 0, 0
 		m.peer.goes(m.a.path())
 	}
 }
 
-// moved has all connections restarted, since this machine's network is another
-// one. r.mu is held.
-func (r *Room) moved() {
-	for _, m := range r.members {
-		if m.running {
-			m.queue(note{kind: noteMoved})
-		}
+// moved is called when this machine's network is another one, or there is a node
+// again to tell those of it that are cut off. Offers that have gone out have the
+// addresses of before.
+func (m *member) moved() {
+	switch {
+	case m.isDirect():
+		m.a.restarts = 0
+		m.a.stale = m.a.pc.SignalingState() == webrtc.SignalingStateHaveLocalOffer
+		m.failed(m.mend())
+	case m.isRelayed() && m.a == nil && m.isShown():
+		m.tries = 1
+		m.offer()
 	}
+}
+
+// mend finds another way for an open connection, and tries again until there is
+// one. Only the lower side offers: two that cross on an open connection would end
+// it, since pion cannot take an offer back. The higher one asks it to, by a list
+// of candidates that is empty.
+func (m *member) mend() error {
+	if !m.isDirect() {
+		return nil
+	}
+	m.shaky.Reset(restartEvery << min(m.a.restarts, restartRarer))
+	m.a.restarts++
+	if m.lower {
+		return m.restart()
+	}
+	if m.a.pc.SignalingState() == webrtc.SignalingStateStable {
+		m.signal(protocol.EnvelopeBody_KIND_CANDIDATES, []byte("[]"))
+	}
+	return nil
+}
+
+// asked is called when the other side wants an open connection to be mended.
+func (m *member) asked() error {
+	if !m.isDirect() || !m.lower || time.Since(m.a.restarted) < restartLeast {
+		return nil
+	}
+	m.shaky.Reset(restartEvery)
+	return m.restart()
 }
 
 // restart finds another way for an open connection, which lives on meanwhile:
 // nothing that was said is lost.
 func (m *member) restart() error {
 	a := m.a
-	if !m.isDirect() || !m.lower {
-		return nil
-	}
 	switch a.pc.SignalingState() {
 	case webrtc.SignalingStateHaveLocalOffer:
-		m.shaky.Reset(restartEvery)
 		return m.repeat()
 	case webrtc.SignalingStateStable:
 	default:
 		return nil
+	}
+	a.restarted, a.stale = time.Now(), false
+	if err := a.configure(); err != nil {
+		return err
 	}
 	d, err := a.pc.CreateOffer(&webrtc.OfferOptions{ICERestart: true})
 	if err != nil {
 		return err
 	}
 	m.r.log.Debug("a connection is restarted", "peer", m.id.Peer.Short())
-	m.shaky.Reset(restartEvery)
 	return m.offers(d)
+}
+
+// renewed has connections over TURN go on with credentials that have not
+// expired: their server would not let them stay.
+func (r *Room) renewed() {
+	for _, p := range r.Peers() {
+		if p.Path() == PathTURN {
+			p.m.wake(note{kind: noteRenewed})
+		}
+	}
+}
+
+// renew restarts a connection over a server of this side.
+func (m *member) renew() error {
+	if !m.isDirect() || !isConnected(m.a.pc) {
+		return nil
+	}
+	pair, err := m.a.pc.SCTP().Transport().ICETransport().GetSelectedCandidatePair()
+	if err != nil || pair == nil || pair.Local.Typ != webrtc.ICECandidateTypeRelay || time.Since(m.a.configured) < iceLeast {
+		return nil //nolint:nilerr // it has ended, and that is told otherwise
+	}
+	return m.mend()
 }
 
 // renegotiate offers what the app has added to an open connection. Before it

@@ -12,6 +12,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/pion/transport/v4/stdnet"
 	"github.com/pion/webrtc/v4"
 	"golang.org/x/time/rate"
 
@@ -30,6 +31,17 @@ const (
 	drainWithin     = 2 * time.Second // and a peer to take what was sent to it
 )
 
+// What Setting says.
+const (
+	mappedWait   = 200 * time.Millisecond // for a way within one network before one over a NAT
+	turnWait     = time.Second            // for a direct way before one over a TURN server
+	pairTries    = 25                     // 200 ms apart: a NAT may open late
+	keepalive    = 500 * time.Millisecond
+	silentAfter  = 2 * time.Second  // nothing has come: other ways are looked for
+	failedAfter  = 28 * time.Second // and after as long besides it has ended
+	resendWithin = time.Second
+)
+
 // Options say how to join. Only Nodes has to be given, or LAN. Handlers are called one
 // at a time for each peer, and may call everything but [Room.Leave]; while one
 // runs nothing more is read from that peer.
@@ -41,7 +53,8 @@ type Options struct {
 	Name       string                // shown to the others, at most protocol.MaxPeerName bytes
 	Services   []string              // shown too, at most protocol.MaxServices
 	Metadata   []byte                // shown too, at most protocol.MaxMetadata bytes
-	ICEServers []webrtc.ICEServer    // STUN and TURN; none: no server is told of the connections
+	ICEServers []webrtc.ICEServer    // STUN and TURN to be used instead of those that the node names
+	NoNodeICE  bool                  // those that the node names are not used: without ICEServers no server is told of the connections
 	MaxPeers   int                   // connections that are made by itself; others may make as many again; 0: 50
 	API        *webrtc.API           // nil: one made with Setting
 	Log        *slog.Logger          // nil: none
@@ -56,9 +69,10 @@ type Options struct {
 	// OnBroadcast gets what a member sent with Broadcast that is not connected.
 	OnBroadcast func(Sender, []byte)
 
-	network lan.Network // nil: this machine's; tests have one in memory
-	listens bool        // Listen has made it
-	dialled *dialled    // nil: Dial has not
+	network lan.Network       // nil: this machine's; tests have one in memory
+	listens bool              // Listen has made it
+	dialled *dialled          // nil: Dial has not
+	addrs   func() addressSet // nil: of this machine; tests move
 }
 
 // Room is a membership of one app.
@@ -76,10 +90,11 @@ type Room struct {
 	strangers    chan stranger
 	pace         *rate.Limiter // of what is relayed
 
-	self  protocol.Member
-	seal  protocol.SealKey
-	homes *homes
-	local *local // nil: not on a LAN
+	self    protocol.Member
+	seal    protocol.SealKey
+	homes   *homes
+	local   *local // nil: not on a LAN
+	servers *servers
 
 	work     context.Context //nolint:containedctx // of all negotiations and connections: they end with the room
 	stopWork context.CancelFunc
@@ -97,7 +112,8 @@ type Room struct {
 	socket  *socket // nil while there is none
 	epoch   int     // counts joins: what was shown in an older one is doubtful
 	total   int     // members of the app, as the node counts them
-	addrs   string  // of this machine, at the last join
+	roamed  bool    // this machine's network is another one, and there was no node since
+	redial  func()  // ends the dialling that there is, if there is any
 	closed  bool
 
 	broadcasts uint64 // sequence of the newest
@@ -110,9 +126,18 @@ type Room struct {
 // [Options].API.
 func Setting() webrtc.SettingEngine {
 	var s webrtc.SettingEngine
+	s.SetNet(sockets{new(stdnet.Net)})
 	// A browser hides its addresses behind names that are not resolved here: what
 	// comes from it is the first that is known of it, and the best.
 	s.SetPrflxAcceptanceMinWait(0)
+	// How long a better way has before one is taken that works: pion stays with it.
+	s.SetSrflxAcceptanceMinWait(mappedWait)
+	s.SetRelayAcceptanceMinWait(turnWait)
+	s.SetICEMaxBindingRequests(pairTries)
+	// Silence is noticed early, and what was not acknowledged goes out again soon
+	// after there is a way again.
+	s.SetICETimeouts(silentAfter, failedAfter, keepalive)
+	s.SetSCTPRTOMax(resendWithin)
 	return s
 }
 
@@ -142,6 +167,7 @@ func Join(ctx context.Context, app string, o Options) (*Room, error) {
 	}
 	r.all.Go(func() { r.run(s) }) //nolint:contextcheck // ctx bounds the joining, and nothing later
 	r.all.Go(r.deliverStrangers)
+	r.all.Go(r.watchAddresses)
 	return r, nil
 }
 
@@ -160,7 +186,7 @@ func newRoom(app string, o Options) (*Room, error) {
 	r := &Room{
 		opts: o, log: o.Log, api: o.API, key: o.Identity, left: make(chan struct{}),
 		members: make(map[protocol.Member]*member), peers: make(map[*Peer]struct{}),
-		relays: make(map[uint32]*relay), forwards: make(map[uint32]asked), ref: firstRef,
+		servers: newServers(&o), relays: make(map[uint32]*relay), forwards: make(map[uint32]asked), ref: firstRef,
 		commands: newCommands(), strangers: make(chan stranger, maxSpreads), pace: rate.NewLimiter(relayPace, relayBurst),
 	}
 	if r.log == nil {

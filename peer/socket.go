@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/url"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/gorilla/websocket"
@@ -39,6 +40,7 @@ const (
 	refPart
 	refBeat
 	refRefresh
+	refICE
 
 	firstRef = 1 << 16 // of those that are made as they are needed
 )
@@ -51,6 +53,8 @@ type socket struct {
 	challenge *protocol.Challenge
 	joined    *protocol.Joined // set by login
 
+	served     chan struct{} // the node has named servers
+	asked      atomic.Bool   // for those, and there was no answer yet
 	out        chan []byte
 	parted     chan struct{} // closed by the reader: the node has seen the leave
 	partedOnce sync.Once
@@ -84,7 +88,7 @@ func dial(ctx context.Context, u, token string) (*socket, error) {
 	}
 	resp.Body.Close()
 	ws.SetReadLimit(maxFrame)
-	s := &socket{url: u, ws: ws, out: make(chan []byte, maxWaiting), parted: make(chan struct{}), done: make(chan struct{})}
+	s := &socket{url: u, ws: ws, served: make(chan struct{}, 1), out: make(chan []byte, maxWaiting), parted: make(chan struct{}), done: make(chan struct{})}
 	m, err := s.read()
 	if err != nil {
 		ws.Close()
@@ -163,6 +167,7 @@ func (r *Room) login(ctx context.Context, s *socket) error {
 				return ctx.Err()
 			}
 			s.joined = b.Joined
+			r.takeServers(s, b.Joined.GetIce())
 			return nil
 		}
 	}
@@ -229,13 +234,10 @@ func (s *socket) isBusy() bool { return len(s.out) > maxWaiting/2 }
 // enters takes the socket into use. When the node has kept the membership it
 // shows nobody again: who was there is there.
 func (r *Room) enters(s *socket) {
-	addrs := addresses()
+	defer r.hasNode()
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.addrs != addrs && r.addrs != "" {
-		r.moved()
-	}
-	r.socket, r.addrs = s, addrs
+	r.socket = s
 	if s.joined.GetResumed() && r.epoch > 0 {
 		return
 	}
@@ -287,6 +289,8 @@ func closeCode(err error) int {
 // writeAll writes what is queued, beats, and renews the presence in time.
 func (r *Room) writeAll(s *socket) {
 	beat, refresh, doubt := time.NewTicker(beatEvery), time.NewTicker(refreshEvery), time.NewTimer(doubtAfter)
+	ask := time.NewTimer(r.servers.wait(time.Now()))
+	defer ask.Stop()
 	defer beat.Stop()
 	defer refresh.Stop()
 	defer doubt.Stop()
@@ -301,6 +305,12 @@ func (r *Room) writeAll(s *socket) {
 			r.refresh(s)
 		case <-doubt.C:
 			r.doubt()
+		case <-s.served:
+			ask.Reset(r.servers.wait(time.Now()))
+		case <-ask.C:
+			ask.Reset(iceAgain)
+			s.asked.Store(true)
+			err = s.write(&protocol.ToNode{Ref: refICE, Body: &protocol.ToNode_AskIce{AskIce: &protocol.AskIce{}}})
 		case <-s.done:
 			return
 		}
@@ -333,6 +343,13 @@ func (r *Room) handle(s *socket, m *protocol.ToPeer) {
 	case *protocol.ToPeer_Done:
 		if m.Ref == refPart {
 			s.partedOnce.Do(func() { close(s.parted) })
+		}
+	case *protocol.ToPeer_Joined:
+		r.takeServers(s, b.Joined.GetIce())
+	case *protocol.ToPeer_IceServers:
+		if m.Ref == refICE && s.asked.Swap(false) {
+			r.takeServers(s, b.IceServers)
+			r.renewed()
 		}
 	case *protocol.ToPeer_Broadcast:
 		r.broadcast(b.Broadcast.GetEnvelope())

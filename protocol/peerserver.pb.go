@@ -322,7 +322,7 @@ const (
 	EnvelopeBody_KIND_UNSPECIFIED EnvelopeBody_Kind = 0
 	EnvelopeBody_KIND_OFFER       EnvelopeBody_Kind = 1
 	EnvelopeBody_KIND_ANSWER      EnvelopeBody_Kind = 2
-	EnvelopeBody_KIND_CANDIDATES  EnvelopeBody_Kind = 3
+	EnvelopeBody_KIND_CANDIDATES  EnvelopeBody_Kind = 3 // a list; an empty one asks the lower member, once connected, for an ICE restart
 	EnvelopeBody_KIND_MESSAGE     EnvelopeBody_Kind = 4 // the app's own
 	EnvelopeBody_KIND_DATA        EnvelopeBody_Kind = 5 // a Piece
 	EnvelopeBody_KIND_BYE         EnvelopeBody_Kind = 6

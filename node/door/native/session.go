@@ -32,7 +32,7 @@ type session struct {
 // it is shown; a broadcast goes to all.
 const (
 	joinCost       = 20
-	iceCost        = 10 // keys are computed for each server; a peer asks once in an hour
+	iceCost        = 10       // keys are computed for each server; a peer asks once in an hour
 	joinShare      = 20       // one more for so many members
 	broadcastEach  = 4 << 10  // what a message costs besides its own bytes, in bytes
 	broadcastShare = 64 << 10 // one more for so many bytes
