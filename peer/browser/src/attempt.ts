@@ -2,11 +2,13 @@
 
 import type { Bytes } from './bytes.ts';
 import { PeerserverError } from './errors.ts';
+import { type Leg, legOf, type Reasons, reasonsOf } from './way.ts';
 
 const LABELS = ['peerserver', 'peerserver.control'] as const; // of channels 0 and 1, which both sides open
 const FULL = 1 << 20; // bytes that wait in a channel before send waits
 const MAX_HELD = 4 << 20; // bytes that come before somebody takes them
 export const MAX_CANDIDATES = 128;
+const LOOKS = [2000, 10_000]; // at the way it goes, where the browser does not tell when it is another
 
 export interface AttemptHost {
   opened(attempt: Attempt): void;
@@ -31,10 +33,19 @@ export class Attempt {
   remote = false;
   /** Both channels are open. */
   open = false;
+  /** ICE restarts since it was last connected. */
+  restarts = 0;
+  /** It has all servers that there are, and not only the first few. */
+  wide = false;
+  /** When its servers were set, by performance.now(). */
+  configured = performance.now();
   /** Candidates that came before the description that they are of. */
   early: RTCIceCandidateInit[] = [];
   readonly #channels: RTCDataChannel[];
   readonly #host: AttemptHost;
+  #configuration: RTCConfiguration;
+  #reasons: Reasons | undefined;
+  readonly #looks: ReturnType<typeof setTimeout>[] = [];
   #sink: Sink | undefined;
   #held: [channel: number, data: Bytes][] = [];
   #heldBytes = 0;
@@ -42,6 +53,7 @@ export class Attempt {
 
   constructor(host: AttemptHost, rtc: typeof RTCPeerConnection, configuration: RTCConfiguration) {
     this.#host = host;
+    this.#configuration = configuration;
     this.pc = new rtc(configuration);
     this.#channels = LABELS.map((label, id) => this.#channel(label, id));
     this.pc.onconnectionstatechange = () => {
@@ -108,23 +120,39 @@ export class Attempt {
     });
   }
 
-  /** Whether it goes over a TURN server. */
-  async relayed(): Promise<boolean> {
-    const stats = await this.pc.getStats();
-    const all = [...stats.values()] as ({ id: string; type: string } & Record<string, unknown>)[];
-    const byId = new Map(all.map((one) => [one.id, one]));
-    const transport = all.find((one) => one.type === 'transport' && one['selectedCandidatePairId']);
-    const pair = byId.get(String(transport?.['selectedCandidatePairId'])) ?? all.find((one) => one.type === 'candidate-pair' && (one['selected'] === true || one['nominated'] === true));
-    return ['localCandidateId', 'remoteCandidateId'].some((id) => byId.get(String(pair?.[id]))?.['candidateType'] === 'relay');
+  /** Other servers are for the next ICE restart. */
+  configure(configuration: RTCConfiguration): void {
+    if (this.#configuration === configuration) return;
+    try {
+      this.pc.setConfiguration(configuration);
+    } catch {
+      return; // a WebRTC implementation that cannot: those that it has may do
+    }
+    this.#configuration = configuration;
+    this.configured = performance.now();
   }
 
-  /** The ICE transport tells of other paths, where the browser has that. */
+  /** Whether it goes over a TURN server. */
+  async leg(): Promise<Leg> {
+    return legOf(await this.pc.getStats());
+  }
+
+  /** Why it has found no better way. */
+  get reasons(): Reasons {
+    return this.#reasons ?? reasonsOf(this.pc, this.#configuration);
+  }
+
+  /** Calls `changed` when it may go another way. */
   onPath(changed: () => void): void {
-    this.pc.sctp?.transport?.iceTransport?.addEventListener?.('selectedcandidatepairchange', changed);
+    const transport = this.pc.sctp?.transport?.iceTransport;
+    if (transport && 'onselectedcandidatepairchange' in transport) transport.addEventListener('selectedcandidatepairchange', changed);
+    else for (const ms of LOOKS) this.#looks.push(setTimeout(changed, ms));
   }
 
   close(): void {
     this.#ended = true;
+    for (const look of this.#looks) clearTimeout(look);
+    this.#reasons = this.reasons; // the connection tells no more when it is closed
     this.#sink = undefined;
     this.#held = [];
     this.pc.close();

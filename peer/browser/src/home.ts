@@ -11,7 +11,8 @@ import { type Of, RecordBody, type SignedRecord } from './wire.ts';
 
 const MAX_NODES = 64;
 const RETRY_LEAST = 250;
-const RETRY_MOST = 30_000;
+const RETRY_MOST = { soon: 3000, later: 30_000 };
+const SOON = 60_000; // since a node was lost
 const STEADY_FOR = 10_000; // on a node, before joining anew is not a repetition
 
 export interface HomeOptions {
@@ -34,8 +35,8 @@ export function nodeOf(given: string): { url: string; token: string } {
   return url === undefined ? { url: text.replace(/\/+$/, ''), token: '' } : { url, token: inPath ?? behind ?? '' };
 }
 
-/** Events: `node` when another one is used, undefined while there is none. */
-export class Home extends Events<{ node: [node: NodeConnection | undefined] }> {
+/** Events: `node` when another one is used, undefined while there is none; `lost` when it was lost and had not said that it stops. */
+export class Home extends Events<{ node: [node: NodeConnection | undefined]; lost: [] }> {
   readonly #options: HomeOptions;
   readonly #urls = new Set<string>();
   readonly #keys = new Map<string, Uint8Array>(); // of those that other nodes have named
@@ -92,8 +93,24 @@ export class Home extends Events<{ node: [node: NodeConnection | undefined] }> {
 
   /** The network has changed. */
   hurry(): void {
-    this.#node?.doubt();
+    this.doubt();
     this.#wake();
+  }
+
+  /** It may have changed. */
+  doubt(): void {
+    this.#node?.doubt();
+  }
+
+  /** The node in use, or else the first one. */
+  get usual(): string {
+    return this.#node?.url ?? [...this.#urls][0] ?? '';
+  }
+
+  /** Logs in at the usual node once more, and ends that. */
+  async greet(signal: AbortSignal): Promise<void> {
+    const { identity, webSocket } = this.#options;
+    (await connect(this.usual, identity, webSocket, signal, this.#tokens.get(this.usual))).close();
   }
 
   async #race(urls: string[]): Promise<void> {
@@ -171,11 +188,13 @@ export class Home extends Events<{ node: [node: NodeConnection | undefined] }> {
     this.#node = undefined;
     if (this.#closed) return;
     this.emit('node', undefined);
+    if (!node.drained) this.emit('lost');
     void this.#return(node);
   }
 
   /** Goes to another node, or back to the same, which keeps the membership for a moment. Connections live on meanwhile. */
   async #return(lost: NodeConnection): Promise<void> {
+    const began = performance.now();
     let wait = performance.now() - this.#joined > STEADY_FOR ? 0 : RETRY_LEAST;
     while (!this.#closed && !this.#node) {
       if (wait > 0) await this.#pause(wait * (0.5 + Math.random()));
@@ -183,7 +202,7 @@ export class Home extends Events<{ node: [node: NodeConnection | undefined] }> {
       const [next, ...rest] = others;
       const first = lost.drained ? [...others, lost.url] : [lost.url, ...(next ? [next] : []), ...rest];
       await this.#race(first).catch(() => {});
-      wait = Math.min(Math.max(2 * wait, RETRY_LEAST), RETRY_MOST);
+      wait = Math.min(Math.max(2 * wait, RETRY_LEAST), performance.now() - began < SOON ? RETRY_MOST.soon : RETRY_MOST.later);
     }
   }
 

@@ -3,13 +3,14 @@
 import { equal, keyOf } from './bytes.ts';
 import { type Presence, verifyPresence } from './crypto.ts';
 import type { Member } from './member.ts';
-import type { Path } from './peer.ts';
+import type { Path } from './way.ts';
 import { type Control, type Envelope, Forward, type Of, Path as Wire } from './wire.ts';
 
 const MAX_LINKED = 100; // of a peer
 const MAX_QUEUED = 256; // Controls of a peer that are not yet taken
 const MAX_ENVELOPE = 32 << 10;
 const FORWARDED_WITHIN = 500;
+const ANSWERED_WITHIN = 1000;
 const FORWARDS = { burst: 512 << 10, pace: 64, each: 1 << 10 }; // of a peer, in bytes: at once, in a ms, and on top of each
 const VIAS = 3; // that are tried when there is no node
 const CODES = { ok: 0, tooLarge: 3, rate: 4, unknownPeer: 5 }; // protocol.Code
@@ -146,7 +147,12 @@ export class Links {
     return false;
   }
 
-  #ask(via: Member, to: Uint8Array, envelope: Of<typeof Envelope>): Promise<number> {
+  /** Whether a peer answers at once. It is asked for nothing that it would do. */
+  async answers(peer: Member): Promise<boolean> {
+    return (await this.#ask(peer, this.#room.member, undefined, ANSWERED_WITHIN)) !== CODES.unknownPeer;
+  }
+
+  #ask(via: Member, to: Uint8Array, envelope: Of<typeof Envelope> | undefined, within = FORWARDED_WITHIN): Promise<number> {
     return new Promise((resolve) => {
       this.#ref = this.#ref >= 0x7fffffff ? 1 : this.#ref + 1;
       const ref = this.#ref;
@@ -155,7 +161,7 @@ export class Links {
         this.#waiting.delete(ref);
         resolve(code);
       };
-      const timer = setTimeout(() => done(CODES.unknownPeer), FORWARDED_WITHIN);
+      const timer = setTimeout(() => done(CODES.unknownPeer), within);
       this.#waiting.set(ref, { via, done });
       via.sendControl({ forward: { ref, to, envelope } }).catch(() => done(CODES.unknownPeer));
     });

@@ -10,8 +10,9 @@ import { Connection, type ConnectionHost } from './connection.ts';
 import { type Header, type Presence, Window } from './crypto.ts';
 import { PeerserverError } from './errors.ts';
 import { type Negotiating, Negotiation } from './negotiation.ts';
-import { Peer, type Path } from './peer.ts';
+import { Peer } from './peer.ts';
 import type { Room } from './room.ts';
+import { type Leg, legNow, type Path, type Reasons, type Way } from './way.ts';
 import { type Control, Kind, type Of, Piece } from './wire.ts';
 
 const RELAYED_AFTER = 4000; // without a connection
@@ -25,7 +26,8 @@ const MAX_RUNS = 8; // that have ended, and are remembered
 export interface MemberRoom {
   readonly member: Uint8Array;
   readonly rtc: typeof RTCPeerConnection;
-  readonly configuration: RTCConfiguration;
+  /** The STUN and TURN servers: few, or all that there are. */
+  configuration(few: boolean): RTCConfiguration;
   readonly commands: Commands;
   /** Whether connections may go over nodes. */
   readonly relays: boolean;
@@ -34,12 +36,16 @@ export interface MemberRoom {
   wants(member: Uint8Array): boolean;
   send(to: Member, kind: number, sequence: bigint, plain: Uint8Array): Promise<void>;
   opened(member: Member): void;
+  /** Whether one who is connected answers at once. */
+  answers(member: Member): Promise<boolean>;
   path(member: Member): void;
   message(member: Member, data: Bytes): void;
   control(member: Member, said: Of<typeof Control>): void;
   ended(member: Member): void;
   /** Whether somebody who is connected says that it is connected to this one. */
   linked(member: Member): boolean;
+  /** Somebody who is connected does not answer any more: it may be the network. */
+  troubled(): void;
   /** Nothing is tried any more. */
   idle(member: Member): void;
 }
@@ -68,8 +74,9 @@ export class Member implements Negotiating, ConnectionHost {
   calls: Calls | undefined;
   #sequence = 0n;
   #lost = false;
-  #turn = false; // over a TURN server
-  #told: Path | undefined;
+  #leg: Leg = { path: 'direct' }; // of the attempt
+  #reasons: Reasons | undefined; // why the last attempt has found no way
+  #told = '';
   #wish: ReturnType<typeof setTimeout> | undefined; // to be relayed
   #end: ReturnType<typeof setTimeout> | undefined;
   #unrelayedUntil = 0;
@@ -96,7 +103,16 @@ export class Member implements Negotiating, ConnectionHost {
   /** How it is reached; undefined while it is not. */
   get path(): Path | undefined {
     if (!this.#connection?.open) return undefined;
-    return this.#connection.relayed ? 'nodes' : this.#turn ? 'turn' : 'direct';
+    return this.#connection.relayed ? 'nodes' : this.#leg.path;
+  }
+
+  /** The same, with how and why. */
+  get way(): Way | undefined {
+    const { path } = this;
+    if (path === 'nodes') return { path, ...(this.#reasons ?? this.#negotiation.attempt?.reasons) };
+    if (path !== 'turn') return path && { path };
+    const reasons = this.#connection?.attempt?.reasons;
+    return { ...this.#leg, ...(reasons && { noDirect: reasons.noDirect }) };
   }
 
   get open(): boolean {
@@ -136,6 +152,20 @@ export class Member implements Negotiating, ConnectionHost {
   /** The network has changed: what would be tried later is tried now. */
   hurry(): void {
     this.#negotiation.hurry();
+  }
+
+  /** It may not be reached any more: if it does not answer, another way is looked for. */
+  doubt(): void {
+    const connection = this.#connection;
+    if (!this.passes) return;
+    void this.#room.answers(this).then((answers) => {
+      if (!answers && this.#connection === connection) this.#negotiation.mend();
+    });
+  }
+
+  /** There are other credentials for TURN servers: what goes over one by itself needs them if it has its own for longer than `age` ms. */
+  renewed(age: number): void {
+    if (this.path === 'turn' && this.#leg.transport) this.#negotiation.renewed(age);
   }
 
   /** A node says that it is there. */
@@ -214,7 +244,7 @@ export class Member implements Negotiating, ConnectionHost {
     clearTimeout(this.#end);
     if (!wasOpen) return;
     this.#lost = !this.departed;
-    this.#told = undefined;
+    this.#told = '';
     this.peer.emit('closed');
     this.#room.ended(this);
   }
@@ -268,8 +298,8 @@ export class Member implements Negotiating, ConnectionHost {
     return this.#room.rtc;
   }
 
-  get configuration(): RTCConfiguration {
-    return this.#room.configuration;
+  configuration(few: boolean): RTCConfiguration {
+    return this.#room.configuration(few);
   }
 
   /** Whether one more connection is made at its wish: each costs a key and sockets, and the app hears of it. */
@@ -300,8 +330,13 @@ export class Member implements Negotiating, ConnectionHost {
     this.#wishes();
   }
 
-  noWay(): void {
+  noWay(attempt: Attempt): void {
+    this.#reasons = attempt.reasons;
     this.#relay();
+  }
+
+  troubled(): void {
+    this.#room.troubled();
   }
 
   idle(): void {
@@ -316,6 +351,7 @@ export class Member implements Negotiating, ConnectionHost {
   }
 
   ended(attempt: Attempt): void {
+    if (!attempt.open && attempt.remote) this.#reasons = attempt.reasons;
     if (this.#connection?.attempt === attempt) this.#finish();
   }
 
@@ -327,6 +363,8 @@ export class Member implements Negotiating, ConnectionHost {
       return;
     }
     this.#connection ??= new Connection(this);
+    this.#leg = legNow(way.pc) ?? { path: 'direct' };
+    this.#reasons = undefined;
     this.#connection.direct(way);
     way.onPath(() => void this.#look(way));
     void this.#look(way);
@@ -335,8 +373,7 @@ export class Member implements Negotiating, ConnectionHost {
   #opened(): void {
     clearTimeout(this.#wish);
     this.#wish = undefined;
-    this.#turn = false;
-    this.#told = this.path;
+    this.#told = this.#shown;
     this.calls = new Calls(this.peer, this.#room.commands, (said) => this.sendControl(said));
     this.#room.opened(this);
     if (this.path === 'nodes') this.#negotiation.slowly();
@@ -348,12 +385,18 @@ export class Member implements Negotiating, ConnectionHost {
 
   /** Finds out how the connection goes, and tells when that has changed. */
   async #look(attempt: Attempt): Promise<void> {
-    const turn = await attempt.relayed().catch(() => false);
+    const leg = await attempt.leg().catch(() => this.#leg);
     if (this.#connection?.attempt !== attempt || !this.open) return;
-    this.#turn = turn;
-    if (this.path === this.#told) return;
-    this.#told = this.path;
+    this.#leg = leg;
+    if (this.#shown === this.#told) return;
+    this.#told = this.#shown;
+    this.peer.emit('path');
     this.#room.path(this);
+  }
+
+  get #shown(): string {
+    const way = this.way;
+    return `${way?.path} ${way?.transport}`;
   }
 
   message(data: Bytes): void {

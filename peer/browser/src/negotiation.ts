@@ -9,10 +9,14 @@ const OPEN_WITHIN = 15_000; // from offer and answer
 const MAX_TRIES = 5;
 const BACKOFF_LEAST = 5000; // while the connection goes over nodes
 const BACKOFF_MOST = 60_000;
-const TROUBLE_AFTER = 1500; // without a way, before an ICE restart
+const TROUBLE_AFTER = 500; // without a way, before an ICE restart
 const RESTART_EVERY = 5000;
+const RESTART_LEAST = 1000; // between two, whatever happens
+const FORGOTTEN_AFTER = 30_000; // a restart: the next one is a first one
+const WIDEN_AFTER = 1500; // with an answer, but no connection: by the lower side, and later by the higher
 const MENDED_WITHIN = 20_000; // else the connection has ended
 const TURN_AFTER = 500; // the higher side's offers on an open connection wait for one of the lower
+const MEND_AFTER = 1500; // and its ICE restarts
 const BATCH_AFTER = 5;
 const CROSSED_WITHIN = 1000; // two offers; later the first one is taken for lost
 
@@ -20,7 +24,8 @@ const CROSSED_WITHIN = 1000; // two offers; later the first one is taken for los
 export interface Negotiating {
   readonly lower: boolean; // our offer stands when two cross
   readonly rtc: typeof RTCPeerConnection;
-  readonly configuration: RTCConfiguration;
+  /** The servers: few at first, and all when those did not do. */
+  configuration(few: boolean): RTCConfiguration;
   /** Whether the member is thought to be there. */
   wanted(): boolean;
   /** Whether there is a connection over nodes: no hurry, and no end of trying. */
@@ -34,7 +39,9 @@ export interface Negotiating {
   /** It has ended, or did not come to be. */
   ended(attempt: Attempt): void;
   /** ICE found no way. */
-  noWay(): void;
+  noWay(attempt: Attempt): void;
+  /** An open connection is not answered any more. */
+  troubled(): void;
   /** Nothing is tried any more. */
   idle(): void;
   incoming(channel: RTCDataChannel): void;
@@ -56,6 +63,7 @@ export class Negotiation implements AttemptHost {
   #batch: Timer;
   #trouble: Timer; // until the next ICE restart
   #mended: Timer;
+  #widen: Timer; // to all servers
   #restarted = 0; // when
   #turn: Promise<void> = Promise.resolve(); // signals are taken one after the other
   #waiting = 0;
@@ -83,10 +91,12 @@ export class Negotiation implements AttemptHost {
     this.#turn = this.#turn.then(() => {
       const attempt = this.attempt;
       const sdp = attempt?.pc.localDescription?.sdp;
-      if (!attempt || attempt.open || sdp === undefined) return;
-      if (attempt.offer === 0n) this.#describe(Kind.answer, { type: 'answer', sdp, re: Number(attempt.heard) });
-      else if (attempt.remote) this.#candidatesOf(sdp);
-      else this.#offered(attempt, sdp);
+      if (!attempt || sdp === undefined) return;
+      if (attempt.pc.signalingState === 'have-local-offer') this.#offered(attempt, sdp);
+      else if (attempt.open && attempt.pc.connectionState !== 'connected') this.mend();
+      else if (attempt.open) return;
+      else if (attempt.offer === 0n) this.#describe(Kind.answer, { type: 'answer', sdp, re: Number(attempt.heard) });
+      else this.#candidatesOf(sdp);
     }).catch(() => {});
   }
 
@@ -97,8 +107,21 @@ export class Negotiation implements AttemptHost {
 
   /** Tries now what would be tried later. */
   hurry(): void {
-    if (this.attempt?.open) this.#mend();
+    if (this.attempt?.open) this.mend();
     else if (this.busy && !this.attempt) this.meet(this.#peer.lower);
+  }
+
+  /** An open connection does not answer: another way is looked for at once. */
+  mend(): void {
+    const { attempt } = this;
+    if (!attempt?.open || performance.now() - this.#restarted < RESTART_LEAST) return;
+    clearTimeout(this.#trouble);
+    this.#restart(attempt);
+  }
+
+  /** There are other credentials, and those of an open connection of this age in milliseconds expire: its allocation is replaced. */
+  renewed(age: number): void {
+    if (this.attempt && performance.now() - this.attempt.configured > age) this.mend();
   }
 
   /** Takes what was in an envelope. */
@@ -163,13 +186,13 @@ export class Negotiation implements AttemptHost {
     if (!attempt) return;
     this.attempt = undefined;
     this.#candidates = [];
-    for (const timer of [this.#batch, this.#trouble, this.#mended]) clearTimeout(timer);
+    for (const timer of [this.#batch, this.#trouble, this.#mended, this.#widen]) clearTimeout(timer);
     attempt.close();
     this.#peer.ended(attempt);
   }
 
   #begin(): Attempt {
-    this.attempt = new Attempt(this, this.#peer.rtc, this.#peer.configuration);
+    this.attempt = new Attempt(this, this.#peer.rtc, this.#peer.configuration(true));
     this.#expect(OPEN_WITHIN);
     this.#peer.begun();
     return this.attempt;
@@ -180,6 +203,8 @@ export class Negotiation implements AttemptHost {
   opened(attempt: Attempt): void {
     if (this.attempt !== attempt) return;
     clearTimeout(this.#due);
+    clearTimeout(this.#widen);
+    attempt.restarts = 0;
     this.#tries = 0;
     this.#peer.opened(attempt);
   }
@@ -196,7 +221,8 @@ export class Negotiation implements AttemptHost {
   state(attempt: Attempt, state: RTCPeerConnectionState): void {
     if (this.attempt !== attempt) return;
     if (state === 'failed' && !attempt.open) {
-      this.#peer.noWay();
+      if (this.#widens(attempt)) return this.#widenNow(attempt);
+      this.#peer.noWay(attempt);
       this.closed(attempt);
     } else if (state === 'closed') {
       this.closed(attempt);
@@ -204,7 +230,9 @@ export class Negotiation implements AttemptHost {
       clearTimeout(this.#trouble);
       clearTimeout(this.#mended);
       this.#mended = undefined;
+      attempt.restarts = 0;
     } else if ((state === 'disconnected' || state === 'failed') && attempt.open) {
+      this.#peer.troubled();
       this.#mended ??= setTimeout(() => this.closed(attempt), MENDED_WITHIN);
       clearTimeout(this.#trouble);
       this.#trouble = setTimeout(() => this.#mend(), state === 'failed' ? 0 : TROUBLE_AFTER);
@@ -248,7 +276,7 @@ export class Negotiation implements AttemptHost {
     } else {
       this.#trouble = setTimeout(() => {
         if (performance.now() - this.#restarted >= RESTART_EVERY) this.#restart(attempt);
-      }, RESTART_EVERY / 2);
+      }, MEND_AFTER);
     }
   }
 
@@ -257,7 +285,7 @@ export class Negotiation implements AttemptHost {
   }
 
   #restart(attempt: Attempt): void {
-    this.#restarted = performance.now();
+    this.#restarting(attempt);
     this.#reoffer(attempt, true);
     this.#trouble = setTimeout(() => this.#mendAgain(attempt), RESTART_EVERY);
   }
@@ -266,10 +294,35 @@ export class Negotiation implements AttemptHost {
     this.#turn = this.#turn.then(async () => {
       const { pc } = attempt;
       if (this.attempt !== attempt || (pc.signalingState !== 'stable' && !(iceRestart && pc.signalingState === 'have-local-offer'))) return;
+      if (iceRestart) this.#configure(attempt);
       const offer = await pc.createOffer({ iceRestart });
       await pc.setLocalDescription(offer);
       if (this.attempt === attempt) this.#offered(attempt, offer.sdp);
     }).catch(() => {}); // the connection is as it was
+  }
+
+  #restarting(attempt: Attempt): void {
+    const now = performance.now();
+    if (now - this.#restarted > FORGOTTEN_AFTER) attempt.restarts = 0;
+    attempt.restarts++;
+    this.#restarted = now;
+  }
+
+  /** Before an ICE restart, of either side. */
+  #configure(attempt: Attempt): void {
+    attempt.wide ||= !attempt.open || attempt.restarts > 1;
+    attempt.configure(this.#peer.configuration(!attempt.wide));
+  }
+
+  /** Whether there are servers that were not tried yet. */
+  #widens(attempt: Attempt): boolean {
+    return !attempt.open && attempt.remote && !attempt.wide && attempt.pc.connectionState !== 'connected'
+      && this.#peer.configuration(true) !== this.#peer.configuration(false);
+  }
+
+  #widenNow(attempt: Attempt): void {
+    clearTimeout(this.#widen);
+    if (this.attempt === attempt && this.#widens(attempt)) this.#restart(attempt);
   }
 
   // Offers and answers.
@@ -315,8 +368,9 @@ export class Negotiation implements AttemptHost {
       this.#drop();
       attempt = this.#begin();
       attempt.early = early;
-    } else if (attempt.open) {
-      this.#restarted = performance.now(); // theirs will do
+    } else {
+      this.#restarting(attempt); // theirs will do
+      if (restarts(attempt.pc.remoteDescription?.sdp, said.sdp)) this.#configure(attempt);
     }
     attempt.heard = sequence;
     await this.#remote(attempt, said);
@@ -336,6 +390,8 @@ export class Negotiation implements AttemptHost {
   async #remote(attempt: Attempt, said: Description): Promise<void> {
     await attempt.pc.setRemoteDescription({ type: said.type, sdp: said.sdp });
     attempt.remote = true;
+    clearTimeout(this.#widen);
+    if (this.#widens(attempt)) this.#widen = setTimeout(() => this.#widenNow(attempt), this.#peer.lower ? WIDEN_AFTER : 2 * WIDEN_AFTER);
     const early = attempt.early;
     attempt.early = [];
     await this.#add(attempt, early);
@@ -357,6 +413,12 @@ export class Negotiation implements AttemptHost {
 function isDescription(said: unknown, type: 'offer' | 'answer'): said is Description {
   return typeof said === 'object' && said !== null && 'type' in said && said.type === type && 'sdp' in said && typeof said.sdp === 'string'
     && (!('re' in said) || Number.isSafeInteger(said.re));
+}
+
+/** Whether a description of the other side is of an ICE restart (RFC 8839, 5.4). */
+function restarts(before = '', now: string): boolean {
+  const [one, other] = [before, now].map((sdp) => /^a=ice-ufrag:(\S+)/m.exec(sdp)?.[1]);
+  return one !== other;
 }
 
 /** Tells connections apart: the session id of the o= line stays the same over all descriptions of one (RFC 8829, 5.2.2). */

@@ -10,7 +10,7 @@ const ANSWERED_WITHIN = 10_000;
 const MAX_PENDING = 1024;
 const RESTARTS = 1012; // close code of a node that stops
 const BEAT_EVERY = 10_000;
-const DOUBT_FOR = 3000;
+const DOUBT_FOR = 2000;
 const SILENT_FOR = 25_000; // two beats and their answers lost
 
 type Said = Of<typeof ToPeer>;
@@ -61,6 +61,7 @@ export class NodeConnection extends Events<{ said: [said: Said]; closed: [] }> {
   drained = false;
   #heard = performance.now();
   #unanswered = 0; // beats
+  #doubted = false;
   readonly #beats: ReturnType<typeof setInterval>;
 
   constructor(url: string, socket: WebSocket) {
@@ -106,9 +107,12 @@ export class NodeConnection extends Events<{ said: [said: Said]; closed: [] }> {
 
   /** The network may have changed: a node that does not answer soon is gone. */
   doubt(): void {
+    if (this.#doubted) return;
+    this.#doubted = true;
     const asked = performance.now();
     this.ask({ beat: {} }).catch(() => {});
     setTimeout(() => {
+      this.#doubted = false;
       if (this.#heard < asked) this.close();
     }, DOUBT_FOR);
   }

@@ -7,11 +7,9 @@ import { PeerserverError } from './errors.ts';
 import { Events } from './events.ts';
 import type { Member } from './member.ts';
 import type { Room } from './room.ts';
+import type { Path, Way } from './way.ts';
 
 const MAX_MESSAGE = (64 << 10) - 1; // what pion and every browser take in one message
-
-/** How a peer is reached: directly, over a TURN server, or over nodes. */
-export type Path = 'direct' | 'turn' | 'nodes';
 
 /** Somebody that a peer says it is connected to. */
 export interface Link {
@@ -24,9 +22,9 @@ export interface Link {
 /**
  * Another member of the room: one session of one key.
  *
- * Events: `channel` for a data channel that it opened, `closed` when the connection has ended.
+ * Events: `channel` for a data channel that it opened, `path` when the way to it is another, `closed` when the connection has ended.
  */
-export class Peer extends Events<{ channel: [channel: RTCDataChannel]; closed: [] }> {
+export class Peer extends Events<{ channel: [channel: RTCDataChannel]; path: []; closed: [] }> {
   /** Its id, in z-base-32: the same for all sessions of one key. */
   readonly id: string;
   /** Tells apart the sessions of one key: tabs, devices, joins. */
@@ -66,6 +64,11 @@ export class Peer extends Events<{ channel: [channel: RTCDataChannel]; closed: [
   /** How it is reached; undefined while it is not. */
   get path(): Path | undefined {
     return this.#member.path;
+  }
+
+  /** The same with how and why: over which transport a TURN server is used, and why there is no better way. A copy of what is now. */
+  get way(): Way | undefined {
+    return this.#member.way;
   }
 
   /** The browser's own connection, for media and statistics; undefined while there is none, as when it goes over nodes. */

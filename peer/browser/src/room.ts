@@ -9,12 +9,15 @@ import { Commands, type Handler } from './commands.ts';
 import {
   appId, broadcastKey, type Identity, newIdentity, openEnvelope, sealEnvelope, type SealKey, sealKey, sealSecret, signPresence, verifyPresence,
 } from './crypto.ts';
+import { diagnose, type DiagnoseOptions, type Diagnosis } from './diagnose.ts';
 import { PeerserverError } from './errors.ts';
 import { Events } from './events.ts';
 import { Home } from './home.ts';
+import { Servers } from './ice.ts';
 import { Links } from './links.ts';
-import type { NodeConnection } from './node.ts';
 import type { Member } from './member.ts';
+import { onNetworkChange } from './network.ts';
+import type { NodeConnection } from './node.ts';
 import { Peer } from './peer.ts';
 import { Roster } from './roster.ts';
 import { type Envelope, Kind, type Of, type ToPeer } from './wire.ts';
@@ -33,8 +36,13 @@ export interface JoinOptions {
   readonly services?: readonly string[];
   /** At most 1 KiB, shown to all members. */
   readonly metadata?: Uint8Array;
-  /** None by default: no third party's server is used unless it is named here. */
+  /**
+   * STUN and TURN servers instead of those that the node gives; [] for none. No third party's server is used unless it is named
+   * here.
+   */
   readonly iceServers?: RTCIceServer[];
+  /** 'relay': over TURN servers and nodes only, so that no peer learns this one's address. */
+  readonly iceTransportPolicy?: RTCIceTransportPolicy;
   /** How many connections this peer makes by itself; 50 by default. It takes as many more from others. */
   readonly maxPeers?: number;
   /** Never over nodes: without a way of its own a connection does not come to be. */
@@ -125,6 +133,7 @@ export class Room extends Events<RoomEvents> implements AsyncDisposable {
   readonly #links: Links;
   readonly #broadcasts: Broadcasts;
   readonly #home: Home;
+  readonly #servers: Servers;
   readonly #sealing = new WeakMap<Member, Promise<unknown>>(); // envelopes leave in the order of their sequences
   #node: NodeConnection | undefined; // joined, or being joined
   #taking: Promise<unknown> = Promise.resolve();
@@ -146,6 +155,10 @@ export class Room extends Events<RoomEvents> implements AsyncDisposable {
     this.#roster = new Roster(this.#forMembers(), options.maxPeers);
     this.#links = new Links(this.#forLinks());
     this.#broadcasts = new Broadcasts(this.#forBroadcasts());
+    this.#servers = new Servers(options, {
+      ask: async () => (await this.#node?.ask({ askIce: {} }))?.iceServers,
+      renewed: (age) => this.#roster.renewed(age),
+    });
     this.#home = new Home({
       nodes: options.nodes, identity: keys.identity, webSocket: options.webSocket ?? WebSocket, signal: options.signal,
       cache: options.cache ?? true, only: purpose.only?.node, join: (node) => this.#join(node),
@@ -154,6 +167,7 @@ export class Room extends Events<RoomEvents> implements AsyncDisposable {
       if (!node) this.#node = undefined;
       this.emit('node', node?.url);
     });
+    this.#home.on('lost', () => this.#roster.doubt());
   }
 
   /** Tells this membership apart from others of the same id. */
@@ -237,6 +251,26 @@ export class Room extends Events<RoomEvents> implements AsyncDisposable {
     return this.#commands.handle(path, handlers);
   }
 
+  /**
+   * Finds out what keeps this peer from others: the node, STUN and TURN servers, the NAT, UDP, IPv6. Takes 10 s at most. The result
+   * is plain data, with a code and a sentence of what to do for each trouble, and without IP addresses unless they are asked for.
+   *
+   * @example
+   * const { ok, troubles } = await room.diagnose()
+   * if (!ok) show(troubles.map(({ text }) => text))
+   */
+  diagnose(options: DiagnoseOptions = {}): Promise<Diagnosis> {
+    return diagnose({
+      rtc: this.#rtc, configuration: this.#servers.configuration(false), node: this.#home.usual,
+      greet: (signal) => this.#home.greet(signal),
+      peers: this.peers.map(({ id, session, way }) => ({ id, session, ...way })),
+    }, options);
+  }
+
+  get #rtc(): typeof RTCPeerConnection {
+    return this.#options.rtc ?? globalThis.RTCPeerConnection;
+  }
+
   /** Those who are connected now, and then whoever comes, until this peer leaves. */
   async *[Symbol.asyncIterator](): AsyncGenerator<Peer, void, void> {
     const waiting = this.peers;
@@ -266,6 +300,7 @@ export class Room extends Events<RoomEvents> implements AsyncDisposable {
     if (this.#left) return;
     this.#left = true;
     for (const off of this.#offs) off();
+    this.#servers.close();
     this.emit('left');
     const goodbyes = Promise.all([...this.#roster.all].map((peer) => peer.goodbye()));
     await Promise.race([goodbyes, new Promise((resolve) => setTimeout(resolve, GOODBYE_WITHIN))]);
@@ -285,6 +320,9 @@ export class Room extends Events<RoomEvents> implements AsyncDisposable {
     this.#offs = onNetworkChange(() => {
       this.#home.hurry();
       this.#roster.hurry();
+    }, () => {
+      this.#home.doubt();
+      this.#roster.doubt();
     });
   }
 
@@ -313,6 +351,7 @@ export class Room extends Events<RoomEvents> implements AsyncDisposable {
       session: this.#session, seal: seal.seal, ...(name && { name }), ...(services && { services }), ...(metadata && { metadata }),
     });
     const { joined } = await node.ask({ join: { app, presence: presence.signed } });
+    this.#servers.take(joined?.ice);
     this.#roster.joined(joined?.members ?? 0, joined?.resumed ?? false);
   }
 
@@ -359,13 +398,15 @@ export class Room extends Events<RoomEvents> implements AsyncDisposable {
     const options = this.#options;
     return {
       member: this.#member,
-      rtc: options.rtc ?? globalThis.RTCPeerConnection,
-      configuration: { iceServers: options.iceServers ?? [] },
+      rtc: this.#rtc,
+      configuration: (few) => this.#servers.configuration(few),
       commands: this.#commands,
       room: this,
       wants: (member) => this.#purpose.only === undefined || this.#purpose.only.peer === printed(member.subarray(0, 32)),
       relays: options.noRelay !== true,
       send: (to, kind, sequence, plain) => this.#send(to, kind, sequence, plain),
+      answers: (member) => this.#links.answers(member),
+      troubled: () => this.#home.doubt(),
       opened: (member) => {
         this.#links.opened(member);
         this.emit('peer', member.peer);
@@ -417,23 +458,4 @@ export class Room extends Events<RoomEvents> implements AsyncDisposable {
       broadcast: (sender, data) => this.emit('broadcast', sender, data),
     };
   }
-}
-
-/** Calls `changed` when the network does; answers what ends that. */
-function onNetworkChange(changed: () => void): (() => void)[] {
-  const offs: (() => void)[] = [];
-  const listen = (target: EventTarget, event: string, listener: () => void) => {
-    target.addEventListener(event, listener);
-    offs.push(() => target.removeEventListener(event, listener));
-  };
-  if (typeof window !== 'undefined') listen(window, 'online', changed);
-  const connection = (globalThis.navigator as (Navigator & { connection?: EventTarget & { type?: string } }) | undefined)?.connection;
-  if (connection) {
-    let type = connection.type; // it changes with every estimate of the speed too
-    listen(connection, 'change', () => {
-      if (connection.type !== type) changed();
-      type = connection.type;
-    });
-  }
-  return offs;
 }

@@ -116,6 +116,16 @@ export class Roster {
     }
   }
 
+  /** Connections may have ended without a word. */
+  doubt(): void {
+    for (const peer of this.#known.values()) peer.doubt();
+  }
+
+  /** There are other credentials for TURN servers. */
+  renewed(age: number): void {
+    for (const peer of this.#known.values()) peer.renewed(age);
+  }
+
   close(): void {
     this.#closed = true;
     clearTimeout(this.#doubt);

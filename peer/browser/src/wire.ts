@@ -25,7 +25,9 @@ export const EnvelopeBody = new Message({
 export const Kind = { offer: 1, answer: 2, candidates: 3, message: 4, data: 5, bye: 6, broadcast: 7 } as const;
 
 export const Join = new Message({ app: [1, 'bytes'], presence: [2, SignedPresence] });
-export const Joined = new Message({ members: [1, 'uint32'], resumed: [2, 'bool'] });
+export const IceServer = new Message({ urls: [1, 'string', 'list'], username: [2, 'string'], credential: [3, 'string'] });
+export const IceServers = new Message({ servers: [1, IceServer, 'list'], ttl: [2, 'uint32'] });
+export const Joined = new Message({ members: [1, 'uint32'], resumed: [2, 'bool'], ice: [3, IceServers] });
 export const Part = new Message({ app: [1, 'bytes'], session: [2, 'bytes'] });
 export const Send = new Message({ app: [1, 'bytes'], session: [2, 'bytes'], to: [3, 'bytes'], envelope: [4, Envelope], data: [5, 'bool'] });
 export const Broadcast = new Message({ app: [1, 'bytes'], session: [2, 'bytes'], envelope: [3, Envelope] });
@@ -37,11 +39,12 @@ export const Delivered = new Message({ app: [1, 'bytes'], session: [2, 'bytes'],
 
 export const ToNode = new Message({
   ref: [1, 'uint32'], login: [2, Login], join: [3, Join], part: [4, Part], send: [5, Send], beat: [6, Empty], broadcast: [7, Broadcast],
+  askIce: [8, Empty],
 });
 export const ToPeer = new Message({
   ref: [1, 'uint32'], challenge: [2, Challenge], welcome: [3, Welcome], joined: [4, Joined], done: [5, Empty],
   refused: [6, Refused], arrived: [7, Arrived], departed: [8, Departed], delivered: [9, Delivered],
-  broadcast: [10, Broadcast],
+  broadcast: [10, Broadcast], iceServers: [11, IceServers],
 });
 
 // Between peers.

@@ -3,8 +3,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { Attempt } from '../src/attempt.ts';
-import { Attempt as RealAttempt } from '../src/attempt.ts';
 import { keyOf } from '../src/bytes.ts';
 import { Commands } from '../src/commands.ts';
 import { appId, newIdentity, type Presence, signPresence } from '../src/crypto.ts';
@@ -34,10 +32,10 @@ class NoConnection {
 function rosterOf(most: number, linked: (member: Member) => boolean = () => false, more: Partial<MemberRoom> = {}): { roster: Roster; sent: { to: Member; kind: number }[] } {
   const sent: { to: Member; kind: number }[] = [];
   const room: MemberRoom = {
-    member: new Uint8Array(40), rtc: NoConnection as unknown as typeof RTCPeerConnection, configuration: {}, commands: new Commands(() => []), relays: false,
+    member: new Uint8Array(40), rtc: NoConnection as unknown as typeof RTCPeerConnection, configuration: () => ({}), commands: new Commands(() => []), relays: false,
     room: undefined as unknown as Room, wants: () => true,
     send: async (to, kind) => void sent.push({ to, kind }),
-    opened: () => {}, path: () => {}, message: () => {}, control: () => {}, ended: () => {}, linked, idle: () => {}, ...more,
+    opened: () => {}, path: () => {}, message: () => {}, control: () => {}, ended: () => {}, linked, idle: () => {}, answers: async () => true, troubled: () => {}, ...more,
   };
   return { roster: new Roster(room, most), sent };
 }
@@ -186,19 +184,4 @@ test('links: each is told of the others; signals go through a common peer, and o
   links.control(a, control({ unlinked: { member: far.member } }));
   await sleep(10);
   assert.equal(links.has(far.member), false);
-});
-
-test('the way over a TURN server is told by statistics', async () => {
-  const attempt = (localType: string, remoteType: string) => ({
-    pc: {
-      getStats: async () => new Map<string, unknown>([
-        ['t', { id: 't', type: 'transport', selectedCandidatePairId: 'p' }],
-        ['p', { id: 'p', type: 'candidate-pair', localCandidateId: 'l', remoteCandidateId: 'r' }],
-        ['l', { id: 'l', type: 'local-candidate', candidateType: localType }],
-        ['r', { id: 'r', type: 'remote-candidate', candidateType: remoteType }],
-      ]),
-    },
-  }) as unknown as Attempt;
-  const relayed = (local: string, remote: string) => RealAttempt.prototype.relayed.call(attempt(local, remote));
-  assert.deepEqual([await relayed('host', 'prflx'), await relayed('relay', 'host'), await relayed('host', 'relay')], [false, true, true]);
 });
