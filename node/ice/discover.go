@@ -40,9 +40,9 @@ func Discover(ctx context.Context, conn net.PacketConn, server netip.AddrPort) (
 		}
 	}()
 	at, err := a.ask(ctx, conn, server)
-	conn.SetReadDeadline(time.Unix(1, 0))
+	_ = conn.SetReadDeadline(time.Unix(1, 0))
 	<-done
-	conn.SetReadDeadline(time.Time{})
+	_ = conn.SetReadDeadline(time.Time{})
 	return at, err
 }
 

@@ -61,15 +61,16 @@ func (r *relay) WriteTo(p []byte, to net.Addr) (int, error) {
 	if why == fine {
 		why = r.lease.spend(time.Now(), len(p)+overhead)
 	}
-	if why != fine {
+	if why == fine {
+		if _, err := r.conn.WriteToUDPAddrPort(p, dst); err != nil {
+			why = unsent
+		}
+	}
+	if why == fine {
+		r.s.count.in.Add(int64(len(p)))
+	} else {
 		r.s.count.refuse(why)
-		return len(p), nil
 	}
-	if _, err := r.conn.WriteToUDPAddrPort(p, dst); err != nil {
-		r.s.count.refuse(unsent)
-		return len(p), nil
-	}
-	r.s.count.in.Add(int64(len(p)))
 	return len(p), nil
 }
 
@@ -103,7 +104,7 @@ func (r *relay) ReadFrom(p []byte) (int, net.Addr, error) {
 			continue
 		}
 		peer := r.s.addresses.origin(usual(from))
-		why := fine
+		var why reason
 		switch {
 		case !r.hears(peer):
 			why = stray
