@@ -40,6 +40,7 @@ system() {
   has "${E2E_FIREFOX:-firefox-esr}" || has firefox || want+=(firefox-esr)
   has caddy || want+=(caddy)
   has nginx || [ -x /usr/sbin/nginx ] || want+=(nginx)
+  has turnutils_uclient || want+=(coturn)
   [ ${#want[@]} -gt 0 ] || return 0
   if [ "$(id -u)" != 0 ] || ! has apt-get; then
     echo "lacking, and not installed, for that needs root and apt: ${want[*]}"
@@ -48,7 +49,7 @@ system() {
   echo "installing ${want[*]}"
   export DEBIAN_FRONTEND=noninteractive
   apt-get update -qq </dev/null || echo "apt-get update failed; going on with the lists there are"
-  # Neither proxy is to run as a service here: the tests start their own.
+  # Neither the proxies nor coturn are to run as services here: the tests start their own.
   if [ ! -e /usr/sbin/policy-rc.d ]; then
     printf '#!/bin/sh\nexit 101\n' >/usr/sbin/policy-rc.d
     chmod +x /usr/sbin/policy-rc.d
