@@ -42,6 +42,7 @@ func FuzzDecodeByHand(f *testing.F) {
 		{Frames: []*protocol.Frame{{Seq: 300, Body: &protocol.Frame_Signal{Signal: &protocol.Signal{
 			App: 1, To: []byte("x"), From: []byte("f"), Ref: []byte("r"), Kind: 1, Payload: []byte("p"),
 		}}}, {Body: &protocol.Frame_Ping{Ping: &protocol.Ping{Nonce: 4}}}}},
+		{Frames: []*protocol.Frame{{Body: &protocol.Frame_Probe{Probe: &protocol.Probe{Nonce: 4, Url: "ws://192.0.2.1:8787"}}}}},
 	} {
 		b, err := proto.Marshal(p)
 		if err != nil {

@@ -2,8 +2,10 @@ package relay
 
 import (
 	"bytes"
+	"context"
 	"crypto/ed25519"
 	"fmt"
+	"net/netip"
 	"testing"
 	"time"
 
@@ -22,6 +24,7 @@ type raw struct {
 	app  uint32 // the honest node's number for testApp
 	seq  uint64
 	fail []*protocol.Fail
+	all  []*protocol.Frame // that were read
 }
 
 // attack links a raw node to the first node of the scene and shares testApp.
@@ -78,6 +81,7 @@ func (r *raw) read(t *testing.T) {
 	if err := proto.Unmarshal(b, &p); err != nil {
 		t.Fatal(err)
 	}
+	r.all = append(r.all, p.Frames...)
 	for _, f := range p.Frames {
 		if s := f.GetSwarm(); s != nil && s.Mine != 0 {
 			r.app = s.Mine
@@ -238,6 +242,10 @@ func FuzzPacket(f *testing.F) {
 		{Frames: []*protocol.Frame{{Seq: 3, Body: &protocol.Frame_Holds{Holds: &protocol.Holds{App: 1, Name: []byte("c"), Held: true, Claim: 1}}}}},
 		{Frames: []*protocol.Frame{{Seq: 4, Body: &protocol.Frame_Find{Find: &protocol.Find{App: 1, Name: []byte("c")}}}}},
 		{Frames: []*protocol.Frame{{Seq: 4, Body: &protocol.Frame_Holds{Holds: &protocol.Holds{App: 1, Name: []byte("d"), Held: true}}}}},
+		{Frames: []*protocol.Frame{{Body: &protocol.Frame_Ping{Ping: &protocol.Ping{Nonce: 7, Answer: true}}}, {Body: &protocol.Frame_Ping{Ping: &protocol.Ping{Nonce: 1}}}}},
+		{Frames: []*protocol.Frame{{Body: &protocol.Frame_TurnKeys{TurnKeys: &protocol.TurnKeys{Keys: []*protocol.TurnKeys_Key{{Day: today(), Key: make([]byte, 32)}, {}}}}}}},
+		{Frames: []*protocol.Frame{{Body: &protocol.Frame_Probe{Probe: &protocol.Probe{Nonce: 7, Outcome: 1}}}}},
+		{Frames: []*protocol.Frame{{Body: &protocol.Frame_Probe{Probe: &protocol.Probe{Nonce: 1, StunPort: 3478}}}, {Body: &protocol.Frame_Probe{Probe: &protocol.Probe{Nonce: 1, Url: "ws://10.9.9.9:8787"}}}}},
 	} {
 		raw, err := proto.Marshal(b)
 		if err != nil {
@@ -245,7 +253,7 @@ func FuzzPacket(f *testing.F) {
 		}
 		f.Add(raw)
 	}
-	r, err := New(Config{Key: testKey(1), Seed: 1})
+	r, err := New(Config{Key: testKey(1), Seed: 1, AllowPrivate: true, TrySTUN: func(context.Context, netip.AddrPort) bool { return false }})
 	if err != nil {
 		f.Fatal(err)
 	}
@@ -253,10 +261,11 @@ func FuzzPacket(f *testing.F) {
 	if err != nil {
 		f.Fatal(err)
 	}
-	f.Fuzz(func(_ *testing.T, raw []byte) {
+	f.Fuzz(func(t *testing.T, raw []byte) {
 		l := r.newLink(protocol.NodeID{1})
 		w := &wire{l: l, sc: &secureConn{hash: make([]byte, 32)}, wake: make(chan struct{}, 1), done: make(chan struct{}), resumed: true}
 		l.w = w
+		l.asked, w.pingNonce, w.remote = &question{w: w, nonce: 7, answer: make(chan protocol.Probe_Outcome, 1)}, 7, netip.MustParseAddr("10.9.9.9")
 		w.tags = map[[protocol.TagSize]byte]*swarm{}
 		m.s.mu.Lock()
 		m.s.bind(l).theirs = 5
@@ -276,6 +285,11 @@ func FuzzPacket(f *testing.F) {
 			l.acknowledge(p.Ack)
 			l.mu.Unlock()
 			w.packet(nil)
+		}
+		for _, k := range l.turnKeys {
+			if len(l.turnKeys) > maxTurnKeys || len(k.Key) != turnKeySize {
+				t.Fatalf("%d keys, one of %d bytes", len(l.turnKeys), len(k.Key))
+			}
 		}
 		l.lose(KindLost)
 		if c != nil {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net"
 	"net/netip"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -366,9 +367,8 @@ type memMessage struct {
 
 // RemoteAddr is the other end's address where its name has one.
 func (c *memConn) RemoteAddr() net.Addr {
-	u, _ := protocol.ParseLinkURL(c.other.name)
-	ip, _ := netip.ParseAddr(u.Host)
-	return net.TCPAddrFromAddrPort(netip.AddrPortFrom(ip, u.Port))
+	at, _ := netip.ParseAddrPort(strings.TrimPrefix(c.other.name, "ws://"))
+	return net.TCPAddrFromAddrPort(at)
 }
 
 func (c *memConn) limitRead(n int) { c.limit = n }

@@ -290,17 +290,22 @@ func (r *Relay) linkTo(g *greeting) *link {
 		r.links[g.node] = l
 	}
 	if g.record != nil {
-		l.mu.Lock()
-		l.record = g.record
-		l.mu.Unlock()
-		if n := r.mesh.nodes[g.node]; n != nil && g.record.Seq >= n.record.Seq {
-			n.record = g.record
-		} else if n == nil && len(r.mesh.nodes) < maxKnownNodes {
-			// Known from now on, so that the link can be brought back.
-			r.mesh.nodes[g.node] = &node{record: g.record, apps: map[protocol.AppID]struct{}{protocol.MeshApp: {}}}
-		}
+		r.keepRecord(l, g.record)
 	}
 	return l
+}
+
+// keepRecord takes the record of a linked node from itself. Called with mu held.
+func (r *Relay) keepRecord(l *link, rec *protocol.Record) {
+	l.mu.Lock()
+	l.record = rec
+	l.mu.Unlock()
+	if n := r.mesh.nodes[l.node]; n != nil && rec.Seq >= n.record.Seq {
+		n.record = rec
+	} else if n == nil && len(r.mesh.nodes) < maxKnownNodes {
+		// Known from now on, so that the link can be brought back.
+		r.mesh.nodes[l.node] = &node{record: rec, apps: map[protocol.AppID]struct{}{protocol.MeshApp: {}}}
+	}
 }
 
 // HandleLink takes a link that another node dialled, on /link, and serves it.
@@ -441,13 +446,18 @@ func (r *Relay) onNodes(l *link, f *protocol.Nodes) {
 			continue
 		}
 		r.mu.Lock()
-		n := r.mesh.nodes[protocol.NodeID(rec.Key)]
+		var known *protocol.Record
+		if n := r.mesh.nodes[protocol.NodeID(rec.Key)]; n != nil {
+			known = n.record
+		}
 		linked := r.links[protocol.NodeID(rec.Key)] != nil
 		r.mu.Unlock()
 		switch {
+		case protocol.NodeID(rec.Key) == l.node:
+			r.onOwnRecord(l, rec, now)
 		case linked:
-		case n != nil && n.record.Seq >= rec.Seq:
-			r.found(app, n.record)
+		case known != nil && known.Seq >= rec.Seq:
+			r.found(app, known)
 		case l.allowKey(now):
 			fresh = append(fresh, rec)
 		}

@@ -48,6 +48,42 @@ func (r *Relay) Neighbours() []Neighbour {
 	return list
 }
 
+// RecordChanged tells all linked nodes of this one's record, when it says
+// something else than when they were linked.
+func (r *Relay) RecordChanged() {
+	own := r.own()
+	if own == nil {
+		return
+	}
+	r.mu.Lock()
+	links := r.allLinks()
+	r.mu.Unlock()
+	for _, l := range links {
+		l.mu.Lock()
+		if l.w != nil {
+			l.w.looseFrame(nodesFrame(0, own))
+		}
+		l.mu.Unlock()
+	}
+}
+
+// onOwnRecord takes a newer record of a linked node from itself.
+func (r *Relay) onOwnRecord(l *link, signed *protocol.SignedRecord, now instant) {
+	l.mu.Lock()
+	news := l.record == nil || signed.Seq > l.record.Seq
+	l.mu.Unlock()
+	if !news || !l.allowKey(now) {
+		return
+	}
+	rec, err := readRecord(signed, l.node)
+	if err != nil || rec == nil {
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.keepRecord(l, rec)
+}
+
 // remoteIP is the address of a Conn's other end, not valid where it has none.
 func remoteIP(c Conn) netip.Addr {
 	a, ok := c.(interface{ RemoteAddr() net.Addr })

@@ -204,8 +204,8 @@ func (w *wire) outcome(nonce uint64, outcome protocol.Probe_Outcome) {
 // replaces the one that there is.
 func (r *Relay) knock(ctx context.Context, node protocol.NodeID, url protocol.LinkURL, at netip.Addr) protocol.Probe_Outcome {
 	c, err := r.cfg.Dialer.DialAt(ctx, url, at)
-	if e := new(protocol.Error); asError(err, &e) && e.Code == protocol.CodeRefused {
-		return protocol.Probe_OUTCOME_REFUSED
+	if e := new(protocol.Error); asError(err, &e) && (e.Code == protocol.CodeRefused || e.Code == protocol.CodeRate) {
+		return protocol.Probe_OUTCOME_REFUSED // by our dial policy
 	}
 	if err != nil {
 		return protocol.Probe_OUTCOME_FAILED

@@ -19,6 +19,9 @@ type scene struct {
 	t     *testing.T
 	net   *memNet
 	nodes []*tnode
+
+	// configure, if not nil, changes the settings of a node that starts.
+	configure func(nd *tnode, cfg *Config)
 }
 
 // tnode is one node of a scene.
@@ -58,17 +61,32 @@ func (sc *scene) start() *tnode {
 	return nd
 }
 
+func testKeyOf(nd *tnode) ed25519.PrivateKey {
+	seed := sha256.Sum256([]byte(nd.url))
+	return ed25519.NewKeyFromSeed(seed[:])
+}
+
+// link is the node's to another one, nil when there is none.
+func (nd *tnode) link(other *tnode) *link {
+	nd.r.mu.Lock()
+	defer nd.r.mu.Unlock()
+	return nd.r.links[other.r.ID()]
+}
+
 // run starts the node, with the same key each time.
 func (nd *tnode) run() {
 	sc := nd.sc
-	seed := sha256.Sum256([]byte(nd.url))
-	key := ed25519.NewKeyFromSeed(seed[:])
+	key := testKeyOf(nd)
 	rec := &protocol.Record{Seq: time.Now().UnixMilli(), TTL: protocol.RecordTTL, URLs: []string{nd.url}}
 	if err := protocol.SignRecord(key, rec); err != nil {
 		sc.t.Fatal(err)
 	}
 	nd.finder = &fixedFinder{own: rec, wanted: make(map[protocol.AppID]func(*protocol.Record))}
-	r, err := New(Config{Key: key, Finder: nd.finder, Dialer: sc.net.dialer(nd.url), AllowPrivate: true, Seed: uint64(nd.i + 1)})
+	cfg := Config{Key: key, Finder: nd.finder, Dialer: sc.net.dialer(nd.url), AllowPrivate: true, Seed: uint64(nd.i + 1)}
+	if sc.configure != nil {
+		sc.configure(nd, &cfg)
+	}
+	r, err := New(cfg)
 	if err != nil {
 		sc.t.Fatal(err)
 	}
