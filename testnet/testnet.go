@@ -34,6 +34,7 @@ type Options struct {
 	Delay    time.Duration // one way, on every link
 	Seed     uint64        // makes random choices repeatable
 	Tokens   []string      // what clients have to give one of
+	TURN     bool          // the nodes have STUN and TURN, and relay on this machine too
 	Log      *slog.Logger
 }
 
@@ -134,7 +135,12 @@ func (n *Net) run(i int, l net.Listener, p net.PacketConn) {
 	for k, m := range n.nodes {
 		addrs[k] = m.addr
 	}
+	stun := "" // none, beside a listener
+	if n.opts.TURN {
+		stun = "127.0.0.1:0"
+	}
 	nd, err := node.New(node.Config{
+		STUN: stun, TURN: n.opts.TURN, TURNAllowPrivate: true,
 		Listener: l, Packets: p, AllowPrivate: true, Bootstrap: Bootstrap(addrs, i, n.opts.Islands), PeerDelay: n.opts.JoinWait, Log: n.opts.Log.With("node", i),
 		Seed: n.opts.Seed, Tokens: n.opts.Tokens, Dialer: &dialer{w: n.wires, node: i, next: relay.NewDialer(relay.DialPolicy{AllowPrivate: true})},
 	})
