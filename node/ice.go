@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/hmac"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -37,7 +38,7 @@ func (n *Node) openICE() (err error) {
 	if cfg.STUN == none || (cfg.STUN == "" && cfg.Listener != nil) {
 		return nil
 	}
-	if err = n.listenSTUN(); err != nil {
+	if err = errors.Join(n.listenSTUN(), n.listenTURNTLS()); err != nil {
 		return err
 	}
 	low, high, err := parsePorts(cfg.TURNPorts)
@@ -58,6 +59,9 @@ func (n *Node) openICE() (err error) {
 		Public: n.publicAddresses, MinPort: low, MaxPort: high, Log: cfg.Log,
 		Quota: ice.Quota{PeerRate: cfg.TURNRate, NodeDay: cfg.TURNDay},
 	})
+	if err == nil && cfg.TURN {
+		n.onSTUN = n.ice.ServeConn
+	}
 	return err
 }
 
@@ -112,6 +116,32 @@ func (n *Node) listenPair(at string) error {
 	}
 }
 
+// listenTURNTLS opens the port of TURN over TLS, besides the node's own, if the node
+// has certificates. Somebody else may have the default one: the node's own does.
+func (n *Node) listenTURNTLS() error {
+	at := n.cfg.TURNTLS
+	if !n.cfg.TURN || n.tlsConfig() == nil || at == none || n.iceSockets.packets == nil {
+		return nil
+	}
+	if at == "" {
+		host, port, err := net.SplitHostPort(n.iceSockets.packets.LocalAddr().String())
+		if err != nil || port != strconv.Itoa(protocol.DefaultSTUN) {
+			return err // it is not at home on the usual ports
+		}
+		at = net.JoinHostPort(host, strconv.Itoa(protocol.DefaultTURNTLS))
+	}
+	l, err := new(net.ListenConfig).Listen(context.Background(), "tcp", at)
+	switch {
+	case err == nil:
+		n.iceSockets.tls = n.secure(l)
+	case n.cfg.TURNTLS == "":
+		n.log.Warn("the usual port of TURN over TLS is not free; it is on the node's own port alone", "port", protocol.DefaultTURNTLS)
+	default:
+		return listenError(at, "turn-tls", err)
+	}
+	return nil
+}
+
 // parsePorts reads the range of relay ports, MIN-MAX.
 func parsePorts(s string) (low, high uint16, err error) {
 	if s == "" {
@@ -146,6 +176,9 @@ func (n *Node) icePorts() (stun, turn uint16, tls []uint16) {
 	}
 	if s.tls != nil {
 		tls = append(tls, portOf(s.tls.Addr()))
+	}
+	if n.cfg.TURN && n.tlsConfig() != nil {
+		tls = append(tls, portOf(n.listener.Addr()))
 	}
 	return stun, turn, tls
 }

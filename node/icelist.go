@@ -30,6 +30,9 @@ func (n *Node) iceServers(peer []byte, host string) *protocol.IceServers {
 		if s.host == "" {
 			s.host = host
 		}
+		if !n.certs.isFor(s.host) { // nobody would believe it
+			s.tls = nil
+		}
 		if n.cfg.TURN && peer != nil {
 			s.user, s.password = n.ice.Credentials(peer)
 		}
