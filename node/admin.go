@@ -25,11 +25,26 @@ const adminIndex = `The pages for the operator of this peerserver. Keep them to 
 /apps.json     apps by their hash, those with the most members first (?limit=%d)
 /links.json    the other nodes that this one is linked to
 /peers.json    how many clients there are, by door
+/self.json     what this node is: its addresses and what bears on "peerserver doctor"
 /stats.json    the totals that the public sees
 /health        503 while the node drains
 /metrics       for Prometheus
 /debug/pprof/  profiles
 `
+
+// openAdmin opens the admin address, and leaves it in the data folder.
+func (n *Node) openAdmin() (err error) {
+	if n.cfg.Admin == "" {
+		return n.data.sayAdmin("")
+	}
+	if n.adminListener, err = listen(n.cfg.Admin, "admin"); err != nil {
+		return err
+	}
+	if !isLoopback(n.adminListener.Addr()) {
+		n.log.Warn("the admin address is not on loopback: whoever reaches it sees which apps are served")
+	}
+	return n.data.sayAdmin(n.adminListener.Addr().String())
+}
 
 // adminPages are what the admin address serves.
 func (n *Node) adminPages() http.Handler {
@@ -41,6 +56,7 @@ func (n *Node) adminPages() http.Handler {
 	m.HandleFunc("GET /apps.json", n.adminApps)
 	m.HandleFunc("GET /links.json", n.adminLinks)
 	m.HandleFunc("GET /peers.json", n.adminPeers)
+	m.HandleFunc("GET /self.json", n.adminSelf)
 	m.HandleFunc("GET /stats.json", n.stats)
 	m.HandleFunc("GET /health", n.health)
 	m.Handle("GET /metrics", promhttp.HandlerFor(n.metrics(), promhttp.HandlerOpts{}))

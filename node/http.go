@@ -32,6 +32,7 @@ func (n *Node) routes() {
 	n.plain.HandleFunc("GET /stats.json", n.stats)
 	n.plain.HandleFunc("GET "+wellKnown, n.record)
 	n.plain.HandleFunc("GET /v1/ice", n.iceList)
+	n.plain.HandleFunc("GET /v1/seen", n.seen)
 }
 
 // rooted are the doors whose clients may be pointed at "/", the tracker last: it

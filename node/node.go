@@ -102,13 +102,10 @@ func (n *Node) open() (err error) {
 	if err = n.openICE(); err != nil {
 		return err
 	}
-	if err = n.openLAN(); err != nil || cfg.Admin == "" {
+	if err = n.openLAN(); err != nil {
 		return err
 	}
-	if n.adminListener, err = listen(cfg.Admin, "admin"); err == nil && !isLoopback(n.adminListener.Addr()) {
-		n.log.Warn("the admin address is not on loopback: whoever reaches it sees which apps are served")
-	}
-	return err
+	return n.openAdmin()
 }
 
 // listenBoth opens the node's port over TCP and, for the DHT, the same number
