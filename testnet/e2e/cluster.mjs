@@ -29,27 +29,27 @@ export const reference = process.env.E2E_TARGET === 'reference';
 const islands = process.env.E2E_TARGET === 'islands';
 
 /**
- * Starts `nodes` nodes that know each other, or, with `federate: false`, that do not; `flags` go to each, and
+ * Starts `nodes` nodes that know each other, or, with `federate: false`, that do not, on addresses of `host`; `flags` go to each, and
  * with `token` they are private. With E2E_TARGET=reference: the reference server of `door`.
  * @returns {Promise<Cluster>}
  */
-export async function startCluster({ door, nodes = 2, federate = !islands, flags = [], token }) {
+export async function startCluster({ door, nodes = 2, federate = !islands, flags = [], token, host = HOST }) {
   if (reference) return startReferences(references[door], nodes, federate);
   if (!process.env.E2E_BIN) throw new Error('E2E_BIN names no peerserver binary; start the suites with run.mjs');
-  const ports = await freePorts(nodes);
+  const ports = await freePorts(nodes, host);
   const programs = [];
   const start = async (i) => {
-    const args = ['node', '--listen', `${HOST}:${ports[i]}`, '--admin', `${HOST}:0`, '--data', folders[i], '--allow-private', '--json', '--log', 'warn', ...flags];
+    const args = ['node', '--listen', `${host}:${ports[i]}`, '--admin', `${HOST}:0`, '--data', folders[i], '--allow-private', '--json', '--log', 'warn', ...flags];
     if (token) args.push('--token', token);
     if (!federate || nodes === 1) args.push('--dht=false');
-    else ports.forEach((port, k) => k !== i && args.push('--bootstrap', `${HOST}:${port}`));
+    else ports.forEach((port, k) => k !== i && args.push('--bootstrap', `${host}:${port}`));
     programs[i] = new Program(process.env.E2E_BIN, args);
     await programs[i].line(READY_WITHIN, `node ${i} is ready`);
   };
   const folders = ports.map(() => mkdtempSync(join(tmpdir(), 'node-')));
   await Promise.all(ports.map((_, i) => start(i)));
   const cluster = {
-    ...addresses(ports),
+    ...addresses(ports, host),
     kill: (i) => programs[i].kill(),
     restart: start,
     log: () => programs.map((program, i) => `node ${i}: ${program.log()}`).join('\n'),
@@ -58,7 +58,7 @@ export async function startCluster({ door, nodes = 2, federate = !islands, flags
       folders.forEach((folder) => rmSync(folder, { recursive: true, force: true }));
     },
   };
-  if (federate) await within(READY_WITHIN, 'the nodes find each other', Promise.all(ports.map((port) => linked(port, token ? `/t/${token}` : '', nodes - 1))), cluster.log);
+  if (federate) await within(READY_WITHIN, 'the nodes find each other', Promise.all(ports.map((port) => linked(host, port, token ? `/t/${token}` : '', nodes - 1))), cluster.log);
   return cluster;
 }
 
@@ -77,21 +77,21 @@ async function startReferences(startOne, nodes, federate) {
   };
 }
 
-function addresses(ports) {
-  return { at: ports.map((port) => ({ host: HOST, port })), ws: ports.map((port) => `ws://${HOST}:${port}`) };
+function addresses(ports, host = HOST) {
+  return { at: ports.map((port) => ({ host, port })), ws: ports.map((port) => `ws://${host}:${port}`) };
 }
 
-async function freePorts(n) {
-  const servers = Array.from({ length: n }, () => createServer().listen(0, HOST));
+async function freePorts(n, host = HOST) {
+  const servers = Array.from({ length: n }, () => createServer().listen(0, host));
   await Promise.all(servers.map((server) => once(server, 'listening')));
   const ports = servers.map((server) => server.address().port);
   await Promise.all(servers.map((server) => new Promise((done) => server.close(done))));
   return ports;
 }
 
-async function linked(port, prefix, want) {
+async function linked(host, port, prefix, want) {
   for (;;) {
-    const { relay } = await (await fetch(`http://${HOST}:${port}${prefix}/stats.json`)).json();
+    const { relay } = await (await fetch(`http://${host}:${port}${prefix}/stats.json`)).json();
     if (relay.links >= want) return;
     await new Promise((next) => setTimeout(next, 50));
   }

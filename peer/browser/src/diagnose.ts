@@ -5,7 +5,7 @@ import { kindOf } from './ice.ts';
 import { type Trouble, troublesOf } from './troubles.ts';
 import type { Transport, Way } from './way.ts';
 
-const TRIED_FOR = 8000;
+const TRIED_FOR = 6000;
 const MAX_STUN = 4;
 const MAX_TURN = 8;
 

@@ -316,7 +316,7 @@ export class Negotiation implements AttemptHost {
 
   /** Whether there are servers that were not tried yet. */
   #widens(attempt: Attempt): boolean {
-    return !attempt.open && attempt.remote && !attempt.wide && attempt.pc.connectionState !== 'connected'
+    return !attempt.open && attempt.remote && !attempt.wide && !['connected', 'completed'].includes(attempt.pc.iceConnectionState)
       && this.#peer.configuration(true) !== this.#peer.configuration(false);
   }
 

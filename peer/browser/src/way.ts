@@ -1,5 +1,7 @@
 // How a peer is reached, and why not in a better way.
 
+import { kindOf } from './ice.ts';
+
 /** How a peer is reached: directly, over a TURN server, or over nodes. */
 export type Path = 'direct' | 'turn' | 'nodes';
 
@@ -26,12 +28,6 @@ export interface Way {
 export type Reasons = Required<Pick<Way, 'noDirect' | 'noTurn'>>;
 export type Leg = { readonly path: 'direct' | 'turn'; readonly transport?: Transport };
 
-interface End {
-  readonly type?: unknown;
-  readonly candidateType?: unknown;
-  readonly relayProtocol?: unknown;
-}
-
 /** How an RTCPeerConnection goes, by its statistics. */
 export function legOf(stats: RTCStatsReport): Leg {
   const all = [...stats.values()] as ({ id: string; type: string } & Record<string, unknown>)[];
@@ -43,10 +39,10 @@ export function legOf(stats: RTCStatsReport): Leg {
   return leg(local?.['candidateType'], remote?.['candidateType'], local?.['relayProtocol']);
 }
 
-/** The same at once, where the browser has that. */
+/** The same at once, where the browser has that. It tells of which server a candidate is, but not yet how that is reached. */
 export function legNow(pc: RTCPeerConnection): Leg | undefined {
   const pair = pc.sctp?.transport?.iceTransport?.getSelectedCandidatePair?.();
-  return pair?.local && pair.remote ? leg(pair.local.type, pair.remote.type, (pair.local as End).relayProtocol) : undefined;
+  return pair?.local && pair.remote ? leg(pair.local.type, pair.remote.type, kindOf((pair.local as { url?: string | null }).url ?? '')) : undefined;
 }
 
 function leg(local: unknown, remote: unknown, protocol: unknown): Leg {

@@ -115,7 +115,7 @@ test('no servers, no WebRTC', async () => {
   assert.deepEqual(codes(await run({}, { rtc: throws })), ['no_webrtc', 'no_servers']);
 });
 
-test('what never ends is ended: by a signal, or after 8 s', async () => {
+test('what never ends is ended: by a signal, or after 6 s', async () => {
   const { rtc, open } = network({ 'stun:a': { never: true } });
   const subject = { rtc, configuration: { iceServers: [{ urls: 'stun:a' }] }, node: 'ws://node', greet: () => new Promise<void>(() => {}), peers: [] };
   const stop = new AbortController();
@@ -130,7 +130,7 @@ test('what never ends is ended: by a signal, or after 8 s', async () => {
   try {
     const slow = diagnose(subject, {});
     for (let i = 0; i < 5; i++) await immediate();
-    mock.timers.tick(8000);
+    mock.timers.tick(6000);
     assert.deepEqual(codes(await slow), ['node_gone', 'stun_no_reply']);
     assert.equal(open(), 0);
   } finally {

@@ -13,6 +13,7 @@ class Connection {
   static last: Connection;
   signalingState = 'stable';
   connectionState = 'new';
+  iceConnectionState = 'new';
   localDescription: { type: string; sdp: string } | null = null;
   remoteDescription: { type: string; sdp: string } | null = null;
   configuration: RTCConfiguration;
@@ -57,7 +58,7 @@ class Connection {
   close = () => {};
 
   state(state: string): void {
-    this.connectionState = state;
+    this.connectionState = this.iceConnectionState = state;
     this.onconnectionstatechange();
   }
 

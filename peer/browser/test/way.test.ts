@@ -36,7 +36,8 @@ test('a browser that tells the pair at once is asked first', () => {
   assert.equal(legNow(pc(null)), undefined);
   assert.equal(legNow({ sctp: null } as RTCPeerConnection), undefined);
   assert.deepEqual(legNow(pc({ local: { type: 'host' }, remote: { type: 'srflx' } })), { path: 'direct' });
-  assert.deepEqual(legNow(pc({ local: { type: 'relay', relayProtocol: 'tls' }, remote: { type: 'srflx' } })), { path: 'turn', transport: 'tls' });
+  assert.deepEqual(legNow(pc({ local: { type: 'relay', url: 'turn:a:3478?transport=tcp' }, remote: { type: 'srflx' } })), { path: 'turn', transport: 'tcp' });
+  assert.deepEqual(legNow(pc({ local: { type: 'relay', url: null }, remote: { type: 'srflx' } })), { path: 'turn' });
 });
 
 test('why there is no better way', () => {

@@ -1,6 +1,7 @@
 // A peer of our own SDK that tells how it is connected, and counts for the others.
 
 import { join } from '../../../peer/browser/src/index.ts';
+import { ToPeer } from '../../../peer/browser/src/wire.ts';
 
 const heard = []; // [id, text]
 const broadcasts = []; // [id, text]
@@ -9,12 +10,38 @@ const counters = new Set();
 let room;
 let counted = 0;
 
-const shown = ({ id, name, path, open, lost, links, node }) => ({ id, name, path, open, lost, node, links: links.map((link) => ({ id: link.id, path: link.path })) });
+const shown = ({ id, name, path, way, open, lost, links, node }) => ({ id, name, path, way, open, lost, node, links: links.map((link) => ({ id: link.id, path: link.path })) });
+
+const connections = new Set();
+const Usual = globalThis.RTCPeerConnection;
+globalThis.RTCPeerConnection = class extends Usual {
+  constructor(...args) {
+    super(...args);
+    connections.add(this);
+  }
+
+  close() {
+    connections.delete(this);
+    super.close();
+  }
+};
+
+/** A WebSocket to a node whose credentials for TURN are good for `ttl` seconds only, as far as the SDK hears. */
+const shortLived = (ttl) => class extends WebSocket {
+  addEventListener(event, listener, ...more) {
+    const hears = ({ data }) => {
+      const said = ToPeer.decode(new Uint8Array(data));
+      for (const ice of [said.joined?.ice, said.iceServers]) if (ice) ice.ttl = ttl;
+      listener({ data: ToPeer.encode(said).slice().buffer });
+    };
+    super.addEventListener(event, event === 'message' ? hears : listener, ...more);
+  }
+};
 
 globalThis.peer = {
-  async join({ urls, app, ...options }) {
-    room = await join(app, { nodes: urls, ...options });
-    const note = (event) => (peer, more) => events.push([event, peer.id, event === 'path' ? peer.path : more]);
+  async join({ urls, app, ttl, ...options }) {
+    room = await join(app, { nodes: urls, ...options, ...(ttl && { webSocket: shortLived(ttl) }) });
+    const note = (event) => (peer, more) => events.push([event, peer.id, event === 'path' ? peer.path : more, peer.way?.transport]);
     room.on('peer', note('peer'));
     room.on('leave', note('leave'));
     room.on('path', note('path'));
@@ -44,5 +71,19 @@ globalThis.peer = {
   /** The ICE fragment in use with a peer. */
   fragment: (id) => /a=ice-ufrag:(\S+)/.exec(room.peers.find((peer) => peer.id === id).connection.localDescription.sdp)[1],
   connectionState: (id) => room.peers.find((peer) => peer.id === id).connection.connectionState,
+  diagnose: (options) => room.diagnose(options),
+  /** How many connections a diagnosis has opened, what it is rejected with when it is ended, and how many it has left. */
+  async aborted() {
+    const stop = new AbortController();
+    const before = connections.size;
+    const found = room.diagnose({ signal: stop.signal }).then(() => 'found', (err) => err.name);
+    const opened = connections.size - before;
+    stop.abort();
+    return { opened, found: await found, left: connections.size - before };
+  },
+  /** How many connections of the browser are there, the diagnosis' too. */
+  connections: () => connections.size,
+  /** URLs of the servers that a peer's connection uses. */
+  servers: (id) => room.peers.find((peer) => peer.id === id).connection.getConfiguration().iceServers.flatMap(({ urls }) => urls),
   leave: () => room.leave(),
 };

@@ -1,0 +1,246 @@
+// Peers on networks where they do not reach each other by themselves, and nodes that are STUN and TURN servers.
+
+import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
+import { after, before, test } from 'node:test';
+import { openBrowser } from './browser.mjs';
+import { startCluster } from './cluster.mjs';
+import { openFirefox } from './firefox.mjs';
+import { openGo } from './gopeer.mjs';
+import { MEET_WITHIN, newRoom, report } from './scenes.mjs';
+import { noFirefox } from './sdk.mjs';
+import { apart, within } from './wait.mjs';
+
+/** Of nodes and browsers alike, so that what is dropped is told apart by ports. */
+const ADDRESS = '10.99.0.1';
+const RELAYS = '50000-50999';
+const TURN = ['--turn', '--turn-allow-private', '--turn-ports', RELAYS];
+const RELAYED_WITHIN = 5 * 5_000;
+const UPGRADED_WITHIN = 5 * 20_000;
+const MENDED_WITHIN = 5 * 15_000;
+const DIAGNOSED_WITHIN = 15_000;
+
+const ip = (...args) => execFileSync('ip', args);
+
+let browser;
+let firefox;
+
+before(async () => {
+  // Local addresses are looked up after the rules of drop().
+  ip('rule', 'add', 'pref', '100', 'lookup', 'local');
+  ip('rule', 'del', 'pref', '0');
+  [browser, firefox] = await Promise.all([openBrowser(), noFirefox ? undefined : openFirefox()]);
+});
+
+after(async () => {
+  await Promise.all([browser?.close(), firefox?.close()]);
+});
+
+const RULES = {
+  // All but what TURN servers say to each other.
+  udp: [['pref', '40', 'ipproto', 'udp', 'sport', RELAYS, 'dport', RELAYS, 'lookup', 'local'], ['pref', '50', 'ipproto', 'udp', 'to', ADDRESS, 'blackhole']],
+};
+
+/** Runs `scene` while packets are dropped. Answers what lets them pass again before it has ended. */
+async function dropping(rules, scene) {
+  let left = [...rules];
+  for (const rule of left) ip('rule', 'add', ...rule);
+  const pass = (some = left) => {
+    for (const rule of some) ip('rule', 'del', ...rule);
+    left = left.filter((rule) => !some.includes(rule));
+  };
+  try {
+    await scene(pass);
+  } finally {
+    pass();
+  }
+}
+
+async function withTabs(kinds, scene, options = {}) {
+  const nodes = await startCluster({ nodes: 1, flags: TURN, host: ADDRESS, ...options });
+  const tabs = await Promise.all(kinds.map((kind) => (kind === 'Firefox' ? firefox : browser).open('ways')));
+  try {
+    await scene(nodes, ...tabs);
+  } finally {
+    await Promise.all(tabs.map((tab) => tab.close()));
+    await nodes.close();
+  }
+}
+
+/** Waits until the state of a tab is as wanted. */
+async function until(ms, what, tab, wanted) {
+  let state;
+  const poll = async () => {
+    for (;;) {
+      state = await tab.call('state');
+      if (wanted(state)) return state;
+      await apart(0.05);
+    }
+  };
+  return within(ms, what, poll(), () => `${JSON.stringify(state)}; ${tab.detail()}`);
+}
+
+const connected = (path, transport) => ({ peers: [peer] }) => peer?.path === path && (transport === undefined || peer.way.transport === transport);
+
+/** Two tabs, each on the last node, and what each says of the way to the other. */
+async function ways(tabs, nodes, path, transport, options = {}, ms = MEET_WITHIN) {
+  const app = newRoom('turn');
+  const ids = [];
+  for (const [i, tab] of tabs.entries()) ids.push(await tab.call('join', { urls: [nodes.ws.at(i === 0 ? 0 : -1)], app, ...options }));
+  const states = await Promise.all(tabs.map((tab) => until(ms, `it goes by ${path} ${transport ?? ''}`, tab, connected(path, transport))));
+  return { ids, ways: states.map(({ peers }) => peers[0].way) };
+}
+
+/** What each says comes to the other. */
+async function talk(tabs) {
+  for (const tab of tabs) assert.equal(await tab.call('say', 'hello'), 'sent');
+  await Promise.all(tabs.map((tab) => until(MEET_WITHIN, 'it is told hello', tab, ({ heard }) => heard.some(([, text]) => text === 'hello'))));
+}
+
+/** Numbers that one counts, each once and in order. */
+function assertCounted(numbers, atLeast) {
+  assert.deepEqual(numbers, numbers.map((_, i) => (numbers[0] ?? 0) + i));
+  assert.ok(numbers.length >= atLeast, `${numbers.length} of ${atLeast} came`);
+}
+
+async function diagnosed(tab, options) {
+  const before = await tab.call('connections');
+  const found = await within(DIAGNOSED_WITHIN, 'the diagnosis ends', tab.call('diagnose', options), () => tab.detail());
+  assert.ok(found.took <= 10_000, `${found.took} ms`);
+  assert.equal(await tab.call('connections'), before);
+  return found;
+}
+
+const codes = ({ troubles }) => troubles.map(({ code }) => code);
+
+const PAIRS = [['Chromium', 'Chromium'], ['Firefox', 'Firefox'], ['Firefox', 'Chromium']];
+
+for (const kinds of PAIRS) {
+  const skip = kinds.includes('Firefox') && noFirefox;
+  const title = kinds.join(' and ');
+
+  test(`${title}: directly, although there is TURN; the diagnosis finds no trouble`, { skip }, (t) => withTabs(kinds, async (nodes, ...tabs) => {
+    const met = await ways(tabs, nodes, 'direct');
+    assert.deepEqual(met.ways, [{ path: 'direct' }, { path: 'direct' }]);
+    await talk(tabs);
+    for (const [i, tab] of tabs.entries()) {
+      const used = await tab.call('servers', met.ids[1 - i]);
+      assert.deepEqual(used.map((url) => url.replace(/:\d+(?=$|\?)/, '')), ['stun:10.99.0.1', 'stun:10.99.0.1', 'turn:10.99.0.1?transport=udp']);
+      const found = await diagnosed(tab);
+      t.diagnostic(`${kinds[i]}: ${JSON.stringify(found)}`);
+      assert.deepEqual(codes(found), []);
+      assert.deepEqual([found.ok, found.node.ok, found.udp, found.stun.length], [true, true, 'open', 2]);
+      assert.deepEqual(found.turn.map(({ transport, ok }) => [transport, ok]), [['udp', true], ['tcp', true], ['udp', true], ['tcp', true]]);
+      assert.deepEqual(found.peers.map(({ id, path }) => [id, path]), [[met.ids[1 - i], 'direct']]);
+      assert.doesNotMatch(JSON.stringify({ ...found, node: '', stun: '', turn: '' }), /10\.99/);
+      assert.deepEqual(await tab.call('aborted'), { opened: 7, found: 'AbortError', left: 0 });
+    }
+  }, { nodes: 2 }));
+
+  test(`${title}: over TURN alone, because the app wants that`, { skip }, () => withTabs(kinds, async (nodes, ...tabs) => {
+    const met = await ways(tabs, nodes, 'turn', 'udp', { iceTransportPolicy: 'relay' });
+    assert.deepEqual(met.ways, Array(2).fill({ path: 'turn', transport: 'udp', noDirect: 'forbidden' }));
+    await talk(tabs);
+  }));
+
+  test(`${title}: UDP is dropped: over TURN by TCP`, { skip }, (t) => withTabs(kinds, (nodes, ...tabs) => dropping(RULES.udp, async () => {
+    const began = Date.now();
+    const met = await ways(tabs, nodes, 'turn', 'tcp', {}, RELAYED_WITHIN);
+    report(t, 'over TURN', Date.now() - began);
+    assert.deepEqual(met.ways, Array(2).fill({ path: 'turn', transport: 'tcp', noDirect: 'no_reply' }));
+    await talk(tabs);
+    const found = await diagnosed(tabs[0]);
+    t.diagnostic(JSON.stringify(found));
+    assert.deepEqual([found.udp, codes(found)], ['blocked', ['udp_blocked']]);
+    assert.deepEqual(found.turn.map(({ transport, ok }) => [transport, ok]), [['udp', false], ['tcp', true]]);
+  })));
+}
+
+test('a tab and a Go peer: UDP is dropped: over TURN by TCP', (t) => withTabs(['Chromium'], (nodes, tab) => dropping(RULES.udp, async () => {
+  const go = openGo();
+  try {
+    const app = newRoom('turn');
+    const id = await tab.call('join', { urls: nodes.ws, app });
+    const began = Date.now();
+    await go.call('join', { urls: nodes.ws, app });
+    const state = await until(RELAYED_WITHIN, 'it goes over TURN', tab, connected('turn'));
+    report(t, `over TURN ${JSON.stringify(state.peers[0].way)}`, Date.now() - began);
+    assert.equal(await tab.call('say', 'hello'), 'sent');
+    await within(MEET_WITHIN, 'the Go peer hears it', go.call('hears', id), () => go.detail());
+  } finally {
+    await go.close();
+  }
+})));
+
+test('all is dropped but the node: over nodes; then TURN by TCP passes, and no message is lost, doubled or out of order', (t) => withTabs(['Chromium', 'Chromium'], async (nodes, ...tabs) => {
+  const turn = ['pref', '51', 'ipproto', 'tcp', 'dport', '3478', 'blackhole'];
+  await dropping([...RULES.udp, turn], async (pass) => {
+    const met = await ways(tabs, nodes, 'nodes', undefined, {}, RELAYED_WITHIN);
+    assert.deepEqual(met.ways, Array(2).fill({ path: 'nodes', noDirect: 'no_reply', noTurn: 'turn_failed' }));
+    const found = await diagnosed(tabs[0]);
+    assert.deepEqual(codes(found), ['udp_blocked', 'turn_no_reply', 'peers_over_nodes']);
+    await Promise.all(tabs.map((tab) => tab.call('count', 20)));
+    await apart(2);
+    pass([turn]);
+    const began = Date.now();
+    await Promise.all(tabs.map((tab) => until(UPGRADED_WITHIN, 'it goes over TURN', tab, connected('turn', 'tcp'))));
+    report(t, 'over TURN', Date.now() - began);
+    await apart(1);
+    await Promise.all(tabs.map((tab) => tab.call('stop')));
+    await apart(1);
+    for (const [i, tab] of tabs.entries()) {
+      const numbers = await tab.call('numbers', met.ids[1 - i]);
+      assert.equal(numbers[0], 1);
+      assertCounted(numbers, 100);
+      const { events } = await tab.call('state');
+      assert.deepEqual(events.map(([event, , more]) => [event, more]), [['peer', undefined], ['path', 'turn']]);
+    }
+  });
+}));
+
+test('credentials are renewed before they expire: another allocation, and messages come all the while', (t) => withTabs(['Chromium', 'Chromium'], async (nodes, ...tabs) => {
+  const { ids } = await ways(tabs, nodes, 'turn', 'udp', { iceTransportPolicy: 'relay', ttl: 30 });
+  const before = await tabs[0].call('fragment', ids[1]);
+  const began = Date.now();
+  await Promise.all(tabs.map((tab) => tab.call('count', 50)));
+  const renewed = async () => {
+    while ((await tabs[0].call('fragment', ids[1])) === before) await apart(0.1);
+  };
+  await within(5 * 23_000, 'it restarts', renewed(), () => tabs[0].detail());
+  report(t, 'renewed', Date.now() - began);
+  await apart(3);
+  await Promise.all(tabs.map((tab) => tab.call('stop')));
+  await apart(1);
+  for (const [i, tab] of tabs.entries()) {
+    assertCounted(await tab.call('numbers', ids[1 - i]), (Date.now() - began) / 100);
+    const { events, peers } = await tab.call('state');
+    assert.deepEqual([events.map(([event, , , transport]) => [event, transport]), peers[0].way.transport], [[['peer', 'udp']], 'udp']);
+  }
+}));
+
+test('servers that the app names replace the node\'s, and so do none', () => withTabs(['Chromium', 'Chromium'], async (nodes, ...tabs) => {
+  const { ids } = await ways(tabs, nodes, 'direct', undefined, { iceServers: [] });
+  assert.deepEqual(await tabs[0].call('servers', ids[1]), []);
+  assert.deepEqual(codes(await diagnosed(tabs[0])), ['no_servers']);
+}));
+
+test('nothing passes for 10 s: it goes on, without a new join, and nothing is lost', (t) => withTabs(['Chromium', 'Chromium'], async (nodes, ...tabs) => {
+  const { ids } = await ways(tabs, nodes, 'direct');
+  await Promise.all(tabs.map((tab) => tab.call('count', 50)));
+  const cut = [['pref', '50', 'ipproto', 'udp', 'to', ADDRESS, 'blackhole'], ['pref', '51', 'ipproto', 'tcp', 'to', ADDRESS, 'blackhole']];
+  await dropping(cut, () => apart(10));
+  const [{ counted }, began] = [await tabs[0].call('state'), Date.now()];
+  const goesOn = async () => {
+    while (((await tabs[1].call('numbers', ids[0])).at(-1) ?? 0) <= counted) await apart(0.05);
+  };
+  await within(MENDED_WITHIN, 'messages come again', goesOn(), () => tabs[1].detail());
+  report(t, 'messages', Date.now() - began);
+  await Promise.all(tabs.map((tab) => until(MENDED_WITHIN, 'it has a node', tab, ({ node }) => node !== undefined)));
+  report(t, 'node', Date.now() - began);
+  await Promise.all(tabs.map((tab) => tab.call('stop')));
+  await apart(1);
+  for (const [i, tab] of tabs.entries()) {
+    assertCounted(await tab.call('numbers', ids[1 - i]), 100);
+    assert.deepEqual((await tab.call('state')).events.map(([event]) => event), ['peer']);
+  }
+}));
