@@ -102,9 +102,9 @@ func TestAddresses(t *testing.T) {
 			for _, s := range c.refused {
 				r.wants(403, stun.MethodCreatePermission, s, 40_000)
 				r.wants(403, stun.MethodChannelBind, s, 40_000)
-				own.hold(netip.MustParseAddr(s).Unmap(), 1, 0) // as if there were a permission
+				own.hold(netip.MustParseAddr(s).Unmap(), 1) // as if there were a permission
 				sc.wantsDropped(own, s, 40_000, badAddress)
-				own.hold(netip.MustParseAddr(s).Unmap(), -1, 0)
+				own.hold(netip.MustParseAddr(s).Unmap(), -1)
 			}
 			for _, s := range c.allowed {
 				r.wants(0, stun.MethodCreatePermission, s, 40_000)
@@ -208,13 +208,40 @@ func TestFamilyThatTheNodeHasNot(t *testing.T) {
 	if _, code := r.request(stun.MethodAllocate, attr{stun.AttrRequestedTransport, []byte{6, 0, 0, 0}}); code != 442 {
 		t.Errorf("TCP to relay over: %d", code)
 	}
-	if _, code := r.allocate(attr{stun.AttrEvenPort, []byte{0x80}}); code != 508 {
-		t.Errorf("EVEN-PORT: %d", code)
-	}
 	if st := sc.Stats(); st.Allocations != 0 {
 		t.Errorf("%+v", st)
 	}
 	if _, code := r.allocate(family(1)); code != 0 {
 		t.Errorf("IPv4: %d", code)
+	}
+}
+
+// RTP beside RTCP wants an even port and the one after it.
+func TestEvenPorts(t *testing.T) {
+	sc := serve(t, func(c *Config) { c.MinPort, c.MaxPort = 20_000, 20_099 })
+	first, second := sc.raw("udp", "alice"), sc.raw("udp", "alice")
+	var at netip.AddrPort
+	var token []byte
+	eventually(t, "an even port is free", func() bool {
+		answer, code := first.request(stun.MethodAllocate, requestUDP(), attr{stun.AttrEvenPort, []byte{0x80}})
+		var relayed stun.XORMappedAddress
+		if code != 0 || relayed.GetFromAs(answer, stun.AttrXORRelayedAddress) != nil {
+			return false
+		}
+		at = netip.AddrPortFrom(netip.MustParseAddr(relayed.IP.String()), uint16(relayed.Port))
+		token, _ = answer.Get(stun.AttrReservationToken)
+		return true
+	})
+	if at.Port()%2 != 0 || at.Port() < 20_000 || at.Port() > 20_099 {
+		t.Errorf("it is %v", at)
+	}
+	if next, code := second.allocate(attr{stun.AttrReservationToken, token}); code != 0 && code != 508 || code == 0 && next.Port() != at.Port()+1 {
+		t.Errorf("the port after %v is %v: %d", at, next, code)
+	}
+	if _, code := sc.raw("udp", "alice").allocate(attr{stun.AttrReservationToken, make([]byte, 8)}); code != 508 {
+		t.Errorf("a token that was not given: %d", code)
+	}
+	if want := sc.ports(20_100); want != nil {
+		t.Errorf("a port out of the range is tried: %v", want)
 	}
 }

@@ -73,35 +73,35 @@ func (f *front) quota(_, _ string, _ net.Addr) bool {
 	return true
 }
 
-// permit says whether a permission may be made, or a channel be bound, which is
-// one for a port.
+// permit says whether a permission may be made, which a channel needs too.
 func (f *front) permit(_ net.Addr, peer net.IP) bool {
 	ip, _ := netip.AddrFromSlice(peer)
 	ip = ip.Unmap()
-	r, req := f.request.relay, &f.request
-	if r == nil || req.msg == nil {
+	r, msg := f.request.relay, f.request.msg
+	if r == nil || msg == nil {
 		return false
 	}
-	channel := req.msg.Type.Method == stun.MethodChannelBind
-	why := fine
-	if channel {
+	why, room := fine, r.room(ip)
+	if msg.Type.Method == stun.MethodChannelBind {
 		var to stun.XORMappedAddress
-		if to.GetFromAs(req.msg, stun.AttrXORPeerAddress) != nil {
+		if to.GetFromAs(msg, stun.AttrXORPeerAddress) != nil {
 			return false
 		}
-		_, why = f.s.addresses.route(netip.AddrPortFrom(ip, uint16(to.Port)))
+		at := netip.AddrPortFrom(ip, uint16(to.Port))
+		_, why = f.s.addresses.route(at)
+		room = room && r.roomFor(at)
 	} else if !f.s.addresses.permit(ip) {
 		why = badAddress
 	}
-	if why != fine {
+	switch {
+	case why != fine:
 		f.refuse(why, stun.CodeForbidden)
-		return false
-	}
-	if !r.room(ip, channel) {
+	case !room:
 		f.refuse(overRemotes, stun.CodeInsufficientCapacity)
-		return false
+	default:
+		return true
 	}
-	return true
+	return false
 }
 
 // generator makes the relayed addresses of a front.
@@ -109,17 +109,19 @@ type generator struct{ f *front }
 
 func (g generator) Validate() error { return nil }
 
-// AllocatePacketConn makes the relay of an allocation. A particular port cannot
-// be had: EVEN-PORT and its reservations are for RTP beside RTCP, which no peer
-// of ours is.
+// AllocatePacketConn makes the relay of an allocation. pion/turn asks for one
+// without a user only to learn an even port, which it closes and then wants: no
+// socket is opened for that.
 func (g generator) AllocatePacketConn(c turn.AllocateListenerConfig) (net.PacketConn, net.Addr, error) {
 	f := g.f
-	if f.request.lease == nil || c.RequestedPort != 0 {
-		f.refuse(noPort, stun.CodeInsufficientCapacity)
+	if c.UserID == "" {
+		return evenPort{}, &net.UDPAddr{Port: f.s.anyPort() &^ 1}, nil
+	}
+	if f.request.lease == nil {
 		return nil, nil, errRefused
 	}
 	f.s.running.Add(1) // until the relay's ReadFrom says that it is closed
-	r, err := f.listen(c.Network, f.request.from, f.request.lease, f.request.user.peer)
+	r, err := f.listen(c.Network, c.RequestedPort)
 	switch {
 	case errors.Is(err, errNoFamily):
 		f.refuse(noFamily, stun.CodeAddrFamilyNotSupported)
@@ -135,6 +137,11 @@ func (g generator) AllocatePacketConn(c turn.AllocateListenerConfig) (net.Packet
 	return r, r.LocalAddr(), nil
 }
 
+// evenPort is nothing that could be read.
+type evenPort struct{ net.PacketConn }
+
+func (evenPort) Close() error { return nil }
+
 // AllocateListener would be for allocations of TCP (RFC 6062).
 func (g generator) AllocateListener(turn.AllocateListenerConfig) (net.Listener, net.Addr, error) {
 	g.f.refuse(noTransport, stun.CodeUnsupportedTransProto)
@@ -146,15 +153,15 @@ func (g generator) AllocateConn(turn.AllocateConnConfig) (net.Conn, error) { ret
 
 // events keeps a relay's permissions and channels as pion/turn has them.
 func (f *front) events() turn.EventHandler {
-	hold := func(told net.Addr, ip net.IP, permissions, channels int) {
+	permission := func(told net.Addr, ip net.IP, n int) {
 		if r := f.s.addresses.relayOf(addrPort(told)); r != nil {
 			a, _ := netip.AddrFromSlice(ip)
-			r.hold(a.Unmap(), permissions, channels)
+			r.hold(a.Unmap(), n)
 		}
 	}
 	channel := func(told, peer net.Addr, n int) {
-		if u, ok := peer.(*net.UDPAddr); ok {
-			hold(told, u.IP, 0, n)
+		if r := f.s.addresses.relayOf(addrPort(told)); r != nil {
+			r.channel(addrPort(peer), n)
 		}
 	}
 	return turn.EventHandler{
@@ -163,8 +170,8 @@ func (f *front) events() turn.EventHandler {
 				f.refuse(badCredentials, stun.CodeUnauthorized)
 			}
 		},
-		OnPermissionCreated: func(_, _ net.Addr, _, _, _ string, told net.Addr, ip net.IP) { hold(told, ip, 1, 0) },
-		OnPermissionDeleted: func(_, _ net.Addr, _, _, _ string, told net.Addr, ip net.IP) { hold(told, ip, -1, 0) },
+		OnPermissionCreated: func(_, _ net.Addr, _, _, _ string, told net.Addr, ip net.IP) { permission(told, ip, 1) },
+		OnPermissionDeleted: func(_, _ net.Addr, _, _, _ string, told net.Addr, ip net.IP) { permission(told, ip, -1) },
 		OnChannelCreated:    func(_, _ net.Addr, _, _, _ string, told, peer net.Addr, _ uint16) { channel(told, peer, 1) },
 		OnChannelDeleted:    func(_, _ net.Addr, _, _, _ string, told, peer net.Addr, _ uint16) { channel(told, peer, -1) },
 	}

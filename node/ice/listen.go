@@ -7,7 +7,6 @@ import (
 	"net"
 	"net/netip"
 	"strconv"
-	"time"
 )
 
 // portTries is how many relay ports are tried for an allocation.
@@ -18,24 +17,24 @@ var (
 	errNoPort   = errors.New("no relay port is free")
 )
 
-// listen opens the socket of an allocation.
-func (f *front) listen(network string, from netip.AddrPort, l *lease, peer client) (*relay, error) {
-	told, err := f.toldAddress(network, from)
+// listen opens the socket of the allocation that is asked for, at a port, or at
+// any one for 0.
+func (f *front) listen(network string, port int) (*relay, error) {
+	req := &f.request
+	told, err := f.toldAddress(network, req.from)
 	if err != nil {
 		return nil, err
 	}
-	low, n := int(f.s.cfg.MinPort), int(f.s.cfg.MaxPort)-int(f.s.cfg.MinPort)+1
-	first := rand.IntN(n) // #nosec -- a port is no secret
-	for try := range min(n, portTries) {
-		// All of a small range, and some from everywhere in a large one.
-		port := uint16(low + (first+try*(n/portTries+1))%n)
-		c, err := new(net.ListenConfig).ListenPacket(context.Background(), network, net.JoinHostPort(f.bindHost(told), strconv.Itoa(int(port))))
+	for _, port := range f.s.ports(port) {
+		at := net.JoinHostPort(f.bindHost(told), strconv.Itoa(int(port)))
+		c, err := new(net.ListenConfig).ListenPacket(context.Background(), network, at)
 		if err != nil {
 			continue
 		}
 		r := &relay{
-			s: f.s, front: f, lease: l, conn: c.(*net.UDPConn), client: from, peer: peer,
-			told: netip.AddrPortFrom(told, port), local: addrPort(c.LocalAddr()), made: time.Now(), remotes: make(map[netip.Addr]*remote),
+			s: f.s, front: f, lease: req.lease, conn: c.(*net.UDPConn), client: req.from, peer: req.user.peer, made: req.at,
+			told: netip.AddrPortFrom(told, port), local: addrPort(c.LocalAddr()),
+			remotes: make(map[netip.Addr]*remote), channels: make(map[netip.AddrPort]bool),
 		}
 		if f.s.addresses.add(r) {
 			return r, nil
@@ -43,6 +42,28 @@ func (f *front) listen(network string, from netip.AddrPort, l *lease, peer clien
 		c.Close()
 	}
 	return nil, errNoPort
+}
+
+// ports are those to be tried: one that is asked for, if it is of the range, or
+// all of a small range, and some from everywhere in a large one.
+func (s *Server) ports(want int) (list []uint16) {
+	low, high := int(s.cfg.MinPort), int(s.cfg.MaxPort)
+	if want != 0 {
+		if want < low || want > high {
+			return nil
+		}
+		return []uint16{uint16(want)}
+	}
+	n, first := high-low+1, s.anyPort()-low
+	for try := range min(n, portTries) {
+		list = append(list, uint16(low+(first+try*(n/portTries+1))%n))
+	}
+	return list
+}
+
+// anyPort is one of the range.
+func (s *Server) anyPort() int {
+	return int(s.cfg.MinPort) + rand.IntN(int(s.cfg.MaxPort)-int(s.cfg.MinPort)+1)
 }
 
 // toldAddress is the relayed address that a client is told.

@@ -74,7 +74,17 @@ func serve(t testing.TB, change func(*Config)) *scene {
 	}()
 	sc.stop = func() { cancel(); <-done }
 	t.Cleanup(sc.stop)
+	waitServing(t, sc.Server)
 	return sc
+}
+
+// waitServing waits until connections are let in.
+func waitServing(t testing.TB, s *Server) {
+	eventually(t, "it serves", func() bool {
+		s.conns.mu.Lock()
+		defer s.conns.mu.Unlock()
+		return !s.conns.closed
+	})
 }
 
 func must(t testing.TB, err error) {

@@ -39,7 +39,7 @@ type relay struct {
 
 	mu       sync.Mutex
 	remotes  map[netip.Addr]*remote
-	channels int
+	channels map[netip.AddrPort]bool // by peer
 	closed   bool
 }
 
@@ -84,10 +84,11 @@ func (r *relay) sends(to netip.AddrPort, n int) reason {
 		return stray
 	case m.open[to.Port()]:
 		return fine
-	case m.sent+n > unheard:
+	}
+	if n = max(n, overhead); m.sent+n > unheard {
 		return silent
 	}
-	m.sent += max(n, overhead)
+	m.sent += n
 	return fine
 }
 
@@ -138,28 +139,45 @@ func (r *relay) hears(from netip.AddrPort) bool {
 	return true
 }
 
-// room says whether there may be one more permission, for an address that may
-// have one already, and with it one more channel.
-func (r *relay) room(ip netip.Addr, channel bool) bool {
+// room says whether a permission may be made for an address. It may be there.
+func (r *relay) room(ip netip.Addr) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return (len(r.remotes) < maxRemotes || r.remotes[ip] != nil) && (!channel || r.channels < maxChannels)
+	return len(r.remotes) < maxRemotes || r.remotes[ip] != nil
+}
+
+// roomFor says whether a channel may be bound to a peer. It may be there.
+func (r *relay) roomFor(peer netip.AddrPort) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return len(r.channels) < maxChannels || r.channels[peer]
+}
+
+// channel notes that a channel was bound, 1, or is no more, -1.
+func (r *relay) channel(peer netip.AddrPort, n int) {
+	r.mu.Lock()
+	if n > 0 {
+		r.channels[peer] = true
+	} else {
+		delete(r.channels, peer)
+	}
+	r.mu.Unlock()
+	r.hold(peer.Addr(), n)
 }
 
 // hold counts permissions and channels, as pion/turn makes and forgets them.
-func (r *relay) hold(ip netip.Addr, permissions, channels int) {
+func (r *relay) hold(ip netip.Addr, n int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.channels += channels
 	m := r.remotes[ip]
 	if m == nil {
-		if permissions+channels <= 0 {
+		if n <= 0 {
 			return
 		}
 		m = &remote{open: make(map[uint16]bool)}
 		r.remotes[ip] = m
 	}
-	if m.refs += permissions + channels; m.refs <= 0 {
+	if m.refs += n; m.refs <= 0 {
 		delete(r.remotes, ip)
 	}
 }
