@@ -4,6 +4,7 @@ package natlab_test
 
 import (
 	"encoding/json"
+	"flag"
 	"testing"
 	"time"
 
@@ -14,11 +15,16 @@ import (
 const patience = time.Minute
 
 func TestMain(m *testing.M) {
+	// What runs here waits far more than it works. A -parallel of the command line counts.
+	if err := flag.Set("test.parallel", "8"); err != nil {
+		panic(err)
+	}
 	natlab.Main(m, natlab.Programs{
 		"stun":  stunServer,
 		"probe": probe,
 		"watch": watch,
 		"flood": flood,
+		"peer":  memberProgram,
 	})
 }
 
