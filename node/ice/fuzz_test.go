@@ -18,16 +18,21 @@ import (
 // memory is a UDP socket without a network. What is put into in is read by the
 // server, and its last answer is kept.
 type memory struct {
-	in     chan []byte
-	from   *net.UDPAddr
+	in     chan datagram
+	port   int // of who sends
 	closed chan struct{}
 	answer []byte
 }
 
+type datagram struct {
+	b    []byte
+	from *net.UDPAddr
+}
+
 func (m *memory) ReadFrom(p []byte) (int, net.Addr, error) {
 	select {
-	case b := <-m.in:
-		return copy(p, b), m.from, nil
+	case d := <-m.in:
+		return copy(p, d.b), d.from, nil
 	case <-m.closed:
 		return 0, nil, net.ErrClosed
 	}
@@ -55,9 +60,10 @@ func (m *memory) SetWriteDeadline(time.Time) error { return nil }
 // put has the server work on a datagram, and returns when it has: when it reads
 // the one after, which is nothing.
 func (m *memory) put(b []byte) []byte {
+	from := &net.UDPAddr{IP: net.IP{127, 0, 0, 1}, Port: m.port}
 	m.answer = nil
-	m.in <- b
-	m.in <- nil
+	m.in <- datagram{b, from}
+	m.in <- datagram{nil, from}
 	return m.answer
 }
 
@@ -94,20 +100,19 @@ func FuzzDatagrams(f *testing.F) {
 	f.Add(byte(1), build(typ(stun.MethodAllocate), attr{stun.AttrRequestedTransport, []byte{6, 0, 0, 0}}))
 	f.Add(byte(3), append(append([]byte(nil), allocate...), build(typ(stun.MethodConnect), peer)...))
 
-	m := &memory{in: make(chan []byte), closed: make(chan struct{})}
+	m := &memory{in: make(chan datagram), port: 9, closed: make(chan struct{})}
 	s, err := New(quiet(m))
 	must(f, err)
 	stop := start(f, s)
 	f.Cleanup(stop)
 	r := raw{t: f}
 	r.user, r.password = s.Credentials([]byte("fuzz"))
-	m.from = &net.UDPAddr{IP: net.IP{127, 0, 0, 1}, Port: 9}
 	hello := &stun.Message{Raw: m.put(build(typ(stun.MethodAllocate), requestUDP())[2:])}
 	must(f, hello.Decode())
 	must(f, r.nonce.GetFrom(hello))
 
 	f.Fuzz(func(t *testing.T, sign byte, b []byte) {
-		m.from = &net.UDPAddr{IP: net.IP{127, 0, 0, 1}, Port: 1024 + int(time.Now().UnixNano()%60_000)}
+		m.port = 1024 + int(time.Now().UnixNano()%60_000)
 		for range 8 {
 			if len(b) < 2 {
 				break
