@@ -12,9 +12,9 @@ type Stats struct {
 	Peers       int              `json:"peers"` // that have an allocation
 	Conns       int              `json:"conns"` // over TCP and TLS
 	Bindings    int64            `json:"bindings"`
-	BytesIn     int64            `json:"bytesIn"`
-	BytesOut    int64            `json:"bytesOut"`
-	BytesToday  int64            `json:"bytesToday"` // both, since midnight UTC
+	BytesIn     int64            `json:"bytes_in"`
+	BytesOut    int64            `json:"bytes_out"`
+	BytesToday  int64            `json:"bytes_today"` // both, since midnight UTC
 	Refused     map[string]int64 `json:"refused"`    // by reason, those that occurred; of the set that Reasons lists
 }
 
