@@ -15,7 +15,7 @@ type Stats struct {
 	BytesIn     int64            `json:"bytes_in"`
 	BytesOut    int64            `json:"bytes_out"`
 	BytesToday  int64            `json:"bytes_today"` // both, since midnight UTC
-	Refused     map[string]int64 `json:"refused"`    // by reason, those that occurred; of the set that Reasons lists
+	Refused     map[string]int64 `json:"refused"`     // by reason, those that occurred; of the set that Reasons lists
 }
 
 // reason is why something was refused or dropped.
