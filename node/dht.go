@@ -29,7 +29,7 @@ func (n *Node) openFinder() error {
 	if err != nil {
 		return err
 	}
-	fixed.ports = n.icePorts
+	fixed.ports = n.recordPorts
 	n.finder = &finder{fixed: fixed, delay: cfg.PeerDelay}
 	if cfg.NoDHT {
 		return nil
@@ -44,8 +44,18 @@ func (n *Node) openFinder() error {
 	if err != nil || len(urls) == 0 {
 		return err
 	}
+	return n.setRecord(urls)
+}
+
+// setRecord changes what the node's record says: its URLs, which may be none, and
+// its ports as they are now.
+func (n *Node) setRecord(urls []string) error {
+	n.finder.fixed.setURLs(urls)
+	if n.finder.dht == nil {
+		return nil
+	}
 	own := protocol.Record{TTL: protocol.RecordTTL, URLs: urls}
-	own.STUNPort, own.TURNPort, own.TURNTLS = n.icePorts()
+	own.STUNPort, own.TURNPort, own.TURNTLS = n.recordPorts()
 	return n.finder.dht.SetOwn(own)
 }
 

@@ -44,7 +44,6 @@ type fixedFinder struct {
 	// Static.
 	key    ed25519.PrivateKey
 	self   protocol.NodeID
-	urls   []string
 	peers  []string                                 // base URLs
 	ports  func() (stun, turn uint16, tls []uint16) // nil: none
 	delay  time.Duration
@@ -53,7 +52,9 @@ type fixedFinder struct {
 	wake   chan struct{} // there is a task
 
 	mu      sync.Mutex
+	urls    []string // of the record
 	signed  *protocol.Record
+	stale   bool                                             // it says something else than the node would now
 	records map[string]*protocol.Record                      // by base URL, at most maxPeers
 	learnt  map[protocol.NodeID]*protocol.Record             // at most maxLearnt
 	onLAN   map[protocol.NodeID]*protocol.Record             // at most protocol.MaxBeacons
@@ -333,16 +334,19 @@ func (f *fixedFinder) Own() *protocol.SignedRecord {
 
 // own is the node's record, signed anew long before it expires.
 func (f *fixedFinder) own() *protocol.Record {
-	if len(f.urls) == 0 {
-		return nil
-	}
 	now := time.Now()
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.signed != nil && now.Sub(time.UnixMilli(f.signed.Seq)) < protocol.RecordTTL/4 {
+	if len(f.urls) == 0 {
+		return nil
+	}
+	if f.signed != nil && !f.stale && now.Sub(time.UnixMilli(f.signed.Seq)) < protocol.RecordTTL/4 {
 		return f.signed
 	}
 	r := &protocol.Record{Seq: now.UnixMilli(), TTL: protocol.RecordTTL, URLs: f.urls}
+	if f.signed != nil {
+		r.Seq = max(r.Seq, f.signed.Seq+1)
+	}
 	if f.ports != nil {
 		r.STUNPort, r.TURNPort, r.TURNTLS = f.ports()
 	}
@@ -350,8 +354,15 @@ func (f *fixedFinder) own() *protocol.Record {
 		f.log.Error("own record cannot be signed", "err", err)
 		return nil
 	}
-	f.signed = r
+	f.signed, f.stale = r, false
 	return r
+}
+
+// setURLs changes the record, and has it signed anew: its ports may be others too.
+func (f *fixedFinder) setURLs(urls []string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.urls, f.stale = urls, true
 }
 
 // Check implements relay.Finder. A node that is not there shows when it is

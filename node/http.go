@@ -105,7 +105,8 @@ type Stats struct {
 	Relay          relay.Stats    `json:"relay"`
 	Clients        door.Stats     `json:"clients"`
 	Doors          map[string]any `json:"doors"`
-	ICE            *ice.Stats     `json:"ice,omitempty"` // none without STUN
+	ICE            *ice.Stats     `json:"ice,omitempty"`   // none without STUN
+	Reach          *Reach         `json:"reach,omitempty"` // none on loopback
 }
 
 // Stats are the node's totals so far.
@@ -118,6 +119,7 @@ func (n *Node) Stats() Stats {
 		i := n.ice.Stats()
 		s.ICE = &i
 	}
+	s.Reach = n.reachStats()
 	for _, d := range n.doors {
 		s.Doors[d.Name()] = d.Stats()
 		if t, ok := d.Stats().(torrents); ok {

@@ -45,6 +45,8 @@ type Node struct {
 	ice           *ice.Server    // nil: without STUN
 	iceSockets    iceSockets
 	public        atomic.Pointer[[]netip.Addr] // see publicAddresses
+	reach         *reach                       // nil: there is no outside
+	outside       atomic.Pointer[outside]      // what it has found; nil: nothing yet
 	doors         []door.Door
 	native        *native.Door   // one of them, nil when it is off
 	sockets       *http.ServeMux // requests for a WebSocket
@@ -152,11 +154,12 @@ func (n *Node) build() (err error) {
 	}
 	n.relay, err = relay.New(relay.Config{
 		Key: cfg.Key, Finder: n.finder, Dialer: cfg.Dialer, Proven: n.finder.proven(),
-		Log: cfg.Log, AllowPrivate: cfg.AllowPrivate, Allows: cfg.allows(), Seed: cfg.Seed, TURNKeys: n.turnKeys,
+		Log: cfg.Log, AllowPrivate: cfg.AllowPrivate, Allows: cfg.allows(), Seed: cfg.Seed, TURNKeys: n.turnKeys, TrySTUN: trySTUN,
 	})
 	if err != nil {
 		return err
 	}
+	n.openReach()
 	n.host = door.NewHost(door.Config{
 		Log: cfg.Log, AllowPrivate: cfg.AllowPrivate, Quota: cfg.Quota,
 		TrustedProxies: cfg.TrustedProxies, Origins: cfg.Origins, Tokens: cfg.Tokens,
@@ -250,6 +253,9 @@ func (n *Node) Serve(ctx context.Context) error {
 	}
 	if n.ice != nil {
 		services = append(services, n.ice.Serve)
+	}
+	if n.reach != nil {
+		services = append(services, n.serveReach)
 	}
 	if n.certs != nil {
 		services = append(services, n.serveTLS)

@@ -201,3 +201,17 @@ const (
 	maxTurnKeys = 2 // today's and tomorrow's
 	turnKeySize = 32
 )
+
+// Known are the records of at most n nodes, linked or not, in no order.
+func (r *Relay) Known(n int) []*protocol.Record {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	list := make([]*protocol.Record, 0, min(n, len(r.mesh.nodes)))
+	for _, other := range r.mesh.nodes {
+		if len(list) == n {
+			break
+		}
+		list = append(list, other.record)
+	}
+	return list
+}
