@@ -41,8 +41,12 @@ export function legOf(stats: RTCStatsReport): Leg {
 
 /** The same at once, where the browser has that. It tells of which server a candidate is, but not yet how that is reached. */
 export function legNow(pc: RTCPeerConnection): Leg | undefined {
-  const pair = pc.sctp?.transport?.iceTransport?.getSelectedCandidatePair?.();
-  return pair?.local && pair.remote ? leg(pair.local.type, pair.remote.type, kindOf((pair.local as { url?: string | null }).url ?? '')) : undefined;
+  try {
+    const { local, remote } = pc.sctp?.transport?.iceTransport?.getSelectedCandidatePair?.() ?? {};
+    return local && remote && leg(local.type, remote.type, kindOf((local as { url?: string | null }).url ?? ''));
+  } catch {
+    return undefined; // an implementation for Node has the name only
+  }
 }
 
 function leg(local: unknown, remote: unknown, protocol: unknown): Leg {

@@ -34,6 +34,8 @@ test('a browser that tells the pair at once is asked first', () => {
   const pc = (pair?: object | null) => ({ sctp: { transport: { iceTransport: pair === undefined ? {} : { getSelectedCandidatePair: () => pair } } } }) as unknown as RTCPeerConnection;
   assert.equal(legNow(pc()), undefined);
   assert.equal(legNow(pc(null)), undefined);
+  const throws = () => { throw new Error('Not yet implemented!'); };
+  assert.equal(legNow({ sctp: { transport: { iceTransport: { getSelectedCandidatePair: throws } } } } as unknown as RTCPeerConnection), undefined);
   assert.equal(legNow({ sctp: null } as RTCPeerConnection), undefined);
   assert.deepEqual(legNow(pc({ local: { type: 'host' }, remote: { type: 'srflx' } })), { path: 'direct' });
   assert.deepEqual(legNow(pc({ local: { type: 'relay', url: 'turn:a:3478?transport=tcp' }, remote: { type: 'srflx' } })), { path: 'turn', transport: 'tcp' });
