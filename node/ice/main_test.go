@@ -199,6 +199,7 @@ type raw struct {
 	to             net.Addr
 	user, password string
 	nonce          stun.Nonce
+	relayedAt      netip.AddrPort
 }
 
 func (sc *scene) raw(way, peer string) *raw {
@@ -264,7 +265,8 @@ func (r *raw) allocate(parts ...stun.Setter) (netip.AddrPort, int) {
 		return netip.AddrPort{}, code
 	}
 	ip, _ := netip.AddrFromSlice(at.IP)
-	return netip.AddrPortFrom(ip.Unmap(), uint16(at.Port)), 0
+	r.relayedAt = netip.AddrPortFrom(ip.Unmap(), uint16(at.Port))
+	return r.relayedAt, 0
 }
 
 // attr is an attribute in bytes.
