@@ -210,11 +210,11 @@ func (c *certificates) speak(now time.Time) {
 		c.log.Info("the certificate is good again")
 		return
 	}
-	err := errors.New("no error is known")
-	if why := c.trouble.Load(); why != nil {
-		err = *why
+	why := errors.New("nothing newer has come")
+	if known := c.trouble.Load(); known != nil {
+		why = *known
 	}
-	c.log.Warn("trouble with the certificate; the node goes on with what it has", "what", fault, "until", c.notAfter(), "err", err)
+	c.log.Warn("trouble with the certificate; the node goes on with what it has", "what", fault, "why", why)
 }
 
 // Faults of a certificate, as /stats.json shows them.
