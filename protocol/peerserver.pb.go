@@ -1454,21 +1454,25 @@ func (x *Find) GetName() []byte {
 // Claim says that a client of the sender wants to be the member of that id, or,
 // when two nodes meet, that it is. It goes to every node that is linked and
 // serves the app, and each answers with Holds. A node that has a claim of its
-// own to that id compares: one that it had told the sender of, and that the
-// sender has answered, is the earlier; of two that crossed it is the one that was
-// held when it was written, if only one was; else the one of the greater age as
-// written, of equal ages that of the lower NodeID. The earlier
-// has the id, and the other one's client loses it; but with equal tokens it is
-// one client that has moved, and the later has it. A client is told after 300 ms
-// that it has the id, though a node has not answered yet; what that one answers
-// then counts all the same.
+// own to that id compares the two as they were written, its own as it stands if
+// the sender has answered it already: the earlier is the one that is settled, if
+// only one is; else the one that was made earlier; of two made at the same time
+// that of the lower NodeID. The earlier has the id, and the other one's client
+// loses it; but with equal tokens it is one client that has moved, and the later
+// has it. A client is told after 300 ms that it has the id, though a node has not
+// answered yet; what that one answers then counts all the same.
 type Claim struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	App           uint32                 `protobuf:"varint,1,opt,name=app,proto3" json:"app,omitempty"`
-	Name          []byte                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`   // member id
-	Token         []byte                 `protobuf:"bytes,3,opt,name=token,proto3" json:"token,omitempty"` // hash of the client's token, 32 bytes
-	Age           uint32                 `protobuf:"varint,4,opt,name=age,proto3" json:"age,omitempty"`    // ms since the sender took the claim
-	Held          bool                   `protobuf:"varint,5,opt,name=held,proto3" json:"held,omitempty"`  // its client was told that it has the id
+	state protoimpl.MessageState `protogen:"open.v1"`
+	App   uint32                 `protobuf:"varint,1,opt,name=app,proto3" json:"app,omitempty"`
+	Name  []byte                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`   // member id
+	Token []byte                 `protobuf:"bytes,3,opt,name=token,proto3" json:"token,omitempty"` // hash of the client's token, 32 bytes
+	// When it was made, unix ms by the sender's clock, but later than all claims
+	// that the sender had been sent by then and that are not more than 10 minutes
+	// ahead of its clock. It is the same on every link.
+	Made int64 `protobuf:"varint,4,opt,name=made,proto3" json:"made,omitempty"`
+	// Its client was told that it has the id, and all nodes that had been sent the
+	// claim had answered then or later.
+	Settled       bool `protobuf:"varint,5,opt,name=settled,proto3" json:"settled,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1524,16 +1528,16 @@ func (x *Claim) GetToken() []byte {
 	return nil
 }
 
-func (x *Claim) GetAge() uint32 {
+func (x *Claim) GetMade() int64 {
 	if x != nil {
-		return x.Age
+		return x.Made
 	}
 	return 0
 }
 
-func (x *Claim) GetHeld() bool {
+func (x *Claim) GetSettled() bool {
 	if x != nil {
-		return x.Held
+		return x.Settled
 	}
 	return false
 }
@@ -5681,13 +5685,13 @@ const file_protocol_peerserver_proto_rawDesc = "" +
 	"\rWHY_NODE_LOST\x10\x02\",\n" +
 	"\x04Find\x12\x10\n" +
 	"\x03app\x18\x01 \x01(\rR\x03app\x12\x12\n" +
-	"\x04name\x18\x02 \x01(\fR\x04name\"i\n" +
+	"\x04name\x18\x02 \x01(\fR\x04name\"q\n" +
 	"\x05Claim\x12\x10\n" +
 	"\x03app\x18\x01 \x01(\rR\x03app\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\fR\x04name\x12\x14\n" +
-	"\x05token\x18\x03 \x01(\fR\x05token\x12\x10\n" +
-	"\x03age\x18\x04 \x01(\rR\x03age\x12\x12\n" +
-	"\x04held\x18\x05 \x01(\bR\x04held\"m\n" +
+	"\x05token\x18\x03 \x01(\fR\x05token\x12\x12\n" +
+	"\x04made\x18\x04 \x01(\x03R\x04made\x12\x18\n" +
+	"\asettled\x18\x05 \x01(\bR\asettled\"m\n" +
 	"\x05Holds\x12\x10\n" +
 	"\x03app\x18\x01 \x01(\rR\x03app\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\fR\x04name\x12\x12\n" +

@@ -3,6 +3,7 @@ package relay
 import (
 	"maps"
 	"slices"
+	"time"
 
 	"github.com/peerservers/peerserver/protocol"
 )
@@ -13,20 +14,19 @@ const tellAtOnce = 256
 
 // claim is an id of which no other node is to have a member.
 type claim struct {
-	m     *Member
-	token [32]byte
-	since instant
-	until instant // when it stands though nodes have not answered
-	held  bool    // it stands: m is a member
-	// told is what was said of it to nodes that have not answered yet. A node
-	// that has answered has seen it: what it claims from then on is later.
+	m       *Member
+	token   [32]byte
+	made    int64   // unix ms; the same on every link
+	until   instant // when it stands though nodes have not answered
+	held    bool    // it stands: m is a member
+	settled bool    // it stood when all nodes that had been told of it had answered
+	// told is what was said of it to nodes that have not answered yet.
 	told map[*remote]toldClaim
 }
 
 type toldClaim struct {
-	seq  uint64
-	age  uint32 // as written
-	held bool   // likewise
+	seq     uint64
+	settled bool // as written
 }
 
 // Claim makes a client a member under an id that it has alone, if it can be.
@@ -70,13 +70,14 @@ func (s *swarm) claim(m *Member, c *Claiming, links []*link) (gone bool, err err
 		return true, nil
 	}
 	now := s.r.now()
+	cl := &claim{m: m, token: c.Token, made: s.r.claimTime(), until: now.add(protocol.ClaimWait - tick)}
 	if old := s.claims[m.id]; old != nil && old.token == c.Token {
+		cl.made, cl.settled = old.made, old.settled // it is one claim: another's may have lost to it
 		s.endClaim(old, KindReplaced)
 	} else if old != nil || s.find(m.id) != nil {
 		return false, protocol.Errorf(protocol.CodeTaken, "the id is taken")
 	}
 	m.s, m.at, m.joined = s, -1, now
-	cl := &claim{m: m, token: c.Token, since: now, until: now.add(protocol.ClaimWait - tick)}
 	if s.claims == nil {
 		s.claims, s.claiming = make(map[string]*claim), make(map[*claim]struct{})
 		s.routesByName()
@@ -92,7 +93,7 @@ func (s *swarm) claim(m *Member, c *Claiming, links []*link) (gone bool, err err
 	s.claims[m.id], s.claiming[cl] = cl, struct{}{}
 	s.tempTo = max(s.tempTo, now.add(2*protocol.ClaimWait))
 	for _, rem := range s.remotes {
-		s.tellClaim(rem, cl, now)
+		s.tellClaim(rem, cl)
 	}
 	s.watchNames()
 	if c.Issued {
@@ -119,6 +120,7 @@ func (s *swarm) holdReady(now instant) {
 func (s *swarm) hold(cl *claim, now instant) {
 	m := cl.m
 	cl.held = true
+	cl.settle()
 	delete(s.claiming, cl)
 	m.joined = now
 	m.sink.Deliver(&Event{Kind: KindHeld})
@@ -129,6 +131,9 @@ func (s *swarm) hold(cl *claim, now instant) {
 	s.change(now)
 	s.arrived(m, now)
 }
+
+// settle is called whenever a claim comes to stand, or was answered.
+func (cl *claim) settle() { cl.settled = cl.settled || cl.held && len(cl.told) == 0 }
 
 // endClaim takes an id away from who claimed it; why is KindTaken or
 // KindReplaced.
@@ -160,13 +165,13 @@ func (s *swarm) unclaim(m *Member) {
 }
 
 // tellClaim tells a node of a claim.
-func (s *swarm) tellClaim(rem *remote, cl *claim, now instant) {
+func (s *swarm) tellClaim(rem *remote, cl *claim) {
 	if rem.theirs == 0 {
 		return // it will be told when its number is known
 	}
-	told := toldClaim{age: millis(now - cl.since), held: cl.held}
+	told := toldClaim{settled: cl.settled}
 	seq, code := rem.l.send(outgoing{kind: kindControl}, &protocol.Frame{Body: &protocol.Frame_Claim{Claim: &protocol.Claim{
-		App: rem.theirs, Name: []byte(cl.m.id), Token: cl.token[:], Age: told.age, Held: told.held,
+		App: rem.theirs, Name: []byte(cl.m.id), Token: cl.token[:], Made: cl.made, Settled: told.settled,
 	}}})
 	if code != protocol.CodeOK {
 		return
@@ -198,7 +203,7 @@ func (s *swarm) tellMore(rem *remote, now instant) {
 	n := min(len(rem.untold), tellAtOnce)
 	for _, cl := range rem.untold[:n] {
 		if _, told := cl.told[rem]; !told && s.claims[cl.m.id] == cl {
-			s.tellClaim(rem, cl, now)
+			s.tellClaim(rem, cl)
 		}
 	}
 	if rem.untold = rem.untold[n:]; len(rem.untold) == 0 {
@@ -215,6 +220,7 @@ func (r *Relay) onClaim(l *link, seq uint64, f *protocol.Claim) {
 	s := rem.s
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	r.hearClaimTime(f.Made)
 	answer := &protocol.Holds{App: rem.theirs, Name: f.Name, Claim: seq}
 	if cl := s.claims[string(f.Name)]; cl != nil {
 		same := [32]byte(f.Token) == cl.token
@@ -233,25 +239,51 @@ func (r *Relay) onClaim(l *link, seq uint64, f *protocol.Claim) {
 	l.send(outgoing{kind: kindControl}, &protocol.Frame{Body: &protocol.Frame_Holds{Holds: answer}})
 }
 
-// earlier says whether a claim of ours came before one of another node. Both
-// nodes see it the same: by the frames alone. Two that crossed, of which one is
-// held, are of nodes that came to the app at nearly the same time: one was told
-// that the other has no part in it, and that was true.
+// earlier says whether a claim of ours is before one of another node. Both nodes
+// see it the same, by the frames alone: ours is compared as it was written if that
+// node has not answered it; else it knew nothing of its own claim then, and only
+// we compare.
+//
+// The order is one of all claims: two nodes that tell each other late, or more than
+// once, find the same, so there are no three of which each loses to the next. It is
+// so although a claim becomes settled: one that is has nothing to fear from any that
+// is not, as those it was told to have answered, and the others are told that it is.
 func (s *swarm) earlier(cl *claim, rem *remote, f *protocol.Claim) bool {
-	told, open := cl.told[rem]
-	if !open && slices.Contains(rem.untold, cl) {
-		s.tellClaim(rem, cl, s.r.now())
-		told, open = cl.told[rem]
+	if slices.Contains(rem.untold, cl) {
+		if _, told := cl.told[rem]; !told {
+			s.tellClaim(rem, cl)
+		}
+	}
+	settled := cl.settled
+	if told, open := cl.told[rem]; open {
+		settled = told.settled
 	}
 	switch {
-	case !open: // it has answered ours, and claims only now
-		return true
-	case told.held != f.Held:
-		return told.held
-	case told.age != f.Age:
-		return told.age > f.Age
+	case settled != f.Settled:
+		return settled
+	case cl.made != f.Made:
+		return cl.made < f.Made
 	}
 	return s.r.self.Less(rem.l.node)
+}
+
+// claimTime is when a claim of now is made: by the clock, but later than all that
+// were heard of. Clocks differ, and what a node has answered comes before what it
+// claims next.
+func (r *Relay) claimTime() int64 { return max(time.Now().UnixMilli(), r.claimed.Load()+1) }
+
+// hearClaimTime takes note of another node's claim; not of one that is too far
+// ahead, which is later than ours, and may be a lie.
+func (r *Relay) hearClaimTime(made int64) {
+	if time.UnixMilli(made).After(time.Now().Add(protocol.RecordAhead)) {
+		return
+	}
+	for {
+		last := r.claimed.Load()
+		if made <= last || r.claimed.CompareAndSwap(last, made) {
+			return
+		}
+	}
 }
 
 // onHolds takes the answer to a Claim or a Find.
@@ -286,6 +318,7 @@ func (r *Relay) onHolds(l *link, f *protocol.Holds) {
 	case f.Held:
 		s.endClaim(cl, KindTaken)
 	default:
+		cl.settle()
 		s.holdReady(now)
 	}
 }
@@ -294,6 +327,7 @@ func (r *Relay) onHolds(l *link, f *protocol.Holds) {
 func (s *swarm) forgetNames(rem *remote) {
 	for _, cl := range s.claims {
 		delete(cl.told, rem)
+		cl.settle()
 	}
 	s.holdReady(s.r.now())
 }

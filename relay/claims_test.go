@@ -3,6 +3,7 @@ package relay
 import (
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -73,7 +74,7 @@ func TestClaimOnOneNode(t *testing.T) {
 
 // TestClaimOfANodeThatComesNext has one node claim an id in a new app, and the
 // other just after it has answered that it does not serve it. The first client
-// has its id then; by their ages the two claims are equal.
+// has its id then, also if the second node's clock is slow.
 func TestClaimOfANodeThatComesNext(t *testing.T) {
 	for i := range 2 {
 		for _, after := range []time.Duration{10 * time.Microsecond, 700 * time.Microsecond, 5 * time.Millisecond} {
@@ -82,6 +83,7 @@ func TestClaimOfANodeThatComesNext(t *testing.T) {
 				sc.wait(5 * time.Second)
 				a, b := sc.nodes[i], sc.nodes[1-i]
 				sc.net.setPairDelay(a.url, b.url, 40*time.Millisecond)
+				a.r.setClock(int(after/time.Millisecond) * 1000)
 				first := a.claim("bob", 10)
 				time.Sleep(40*time.Millisecond + after)
 				second := b.claim("bob", 11)
@@ -187,6 +189,83 @@ func TestClaimAmongThirty(t *testing.T) {
 		}
 	})
 }
+
+// TestClaimsInACircle has a node claim an id after it has answered another's claim,
+// and a third node far from both claim it at the time of the first. What was
+// answered is before what its answerer claims, whatever the clocks say; of the
+// other two pairs neither has heard of the other, and their NodeIDs must not make a
+// circle of it.
+func TestClaimsInACircle(t *testing.T) {
+	for _, ahead := range []int{0, 5000} {
+		residents(t, 3, func(sc *scene) {
+			nodes := slices.Clone(sc.nodes)
+			slices.SortFunc(nodes, func(a, b *tnode) int {
+				if a.r.ID().Less(b.r.ID()) {
+					return -1
+				}
+				return 1
+			})
+			second, far, first := nodes[0], nodes[1], nodes[2]
+			sc.net.setPairDelay(first.url, second.url, time.Millisecond)
+			sc.net.setPairDelay(first.url, far.url, 100*time.Millisecond)
+			sc.net.setPairDelay(second.url, far.url, 100*time.Millisecond)
+			first.r.setClock(ahead)
+			far.r.setClock(ahead)
+			a, c := first.claim("bob", 10), far.claim("bob", 11)
+			time.Sleep(5 * time.Millisecond)
+			b := second.claim("bob", 12)
+			sc.wait(2 * time.Second)
+			if a.has() == c.has() || !b.lost() {
+				t.Errorf("clock ahead by %d ms: %v, %v, %v", ahead, a.events, b.events, c.events)
+			}
+		})
+	}
+}
+
+// TestClaimWhileNodesMeet has nodes claim one id at the same time, or at about
+// the same time, while they are being linked to each other: each two of them tell
+// each other of their claims at another moment. Their clocks may be wrong.
+func TestClaimWhileNodesMeet(t *testing.T) {
+	rnd := rand.New(rand.NewPCG(1, 3))
+	for round := range 12 {
+		after := []time.Duration{0, 200 * time.Millisecond, time.Second, 5 * time.Second}[round%4]
+		apart := []int{0, 20, 400}[round%3] // ms at most
+		wrong := []int{0, 5000}[round%2]    // likewise
+		n := []int{3, 6, 12, 30}[round/3]
+		play(t, n, func(sc *scene) {
+			for i, nd := range sc.nodes {
+				nd.claim(fmt.Sprintf("resident-%d", i), byte(i))
+				for _, b := range sc.nodes[:i] {
+					sc.net.setPairDelay(nd.url, b.url, time.Duration(1+rnd.IntN(200))*time.Millisecond)
+				}
+				nd.r.setClock(rnd.IntN(wrong + 1))
+			}
+			sc.meet(sc.nodes...)
+			sc.wait(after)
+			var all []*client
+			for i, nd := range sc.nodes {
+				all = append(all, nd.claim("bob", byte(i+100)))
+				time.Sleep(time.Duration(rnd.IntN(apart+1)) * time.Millisecond / time.Duration(n))
+			}
+			sc.wait(2 * time.Minute) // until each is linked to each
+			winners := 0
+			for _, c := range all {
+				if c.has() {
+					winners++
+				}
+				if c.has() == c.lost() {
+					t.Errorf("node %d: %v", c.nd.i, c.events)
+				}
+			}
+			if winners != 1 {
+				t.Errorf("%d nodes, %v after they began to link, claims %d ms apart, clocks wrong by %d ms: %d have the id", n, after, apart, wrong, winners)
+			}
+		})
+	}
+}
+
+// setClock has the node make claims as if its clock were ahead.
+func (r *Relay) setClock(ms int) { r.claimed.Store(time.Now().UnixMilli() + int64(ms)) }
 
 func TestClaimOfAHeldID(t *testing.T) {
 	residents(t, 3, func(sc *scene) {

@@ -64,6 +64,7 @@ type Relay struct {
 
 	heldBytes atomic.Int64
 	members   atomic.Int64
+	claimed   atomic.Int64 // when the last of other nodes' claims was made, unix ms
 	totals    totals
 
 	mu         sync.Mutex
