@@ -9,14 +9,12 @@ import (
 )
 
 const (
-	maxIssuers       = 512    // remembered: as many as a node has links
-	maxPeers         = 16_384 // of one issuer
-	peersOfOthers    = 4096   // the same, of another node
-	shareOfIssuer    = 4      // another node's peers have a quarter of what there is
-	shareOfOthers    = 2      // and all other nodes' together a half
-	newAtOnce        = 2      // minutes' worth of new allocations at once
-	minute           = 60 * time.Second
-	secondsPerMinute = 60
+	maxIssuers    = 512             // remembered: as many as a node has links
+	maxPeers      = 16_384          // of one issuer
+	peersOfOthers = 4096            // the same, of another node
+	shareOfIssuer = 4               // another node's peers have a quarter of what there is
+	shareOfOthers = 2               // and all other nodes' together a half
+	newBurst      = 2 * time.Minute // worth of new allocations can be had at once
 )
 
 // accounts hold what each peer, issuer and client address uses.
@@ -84,7 +82,7 @@ func (a *accounts) acquire(peer client, address netip.Addr, now time.Time) (*lea
 		return nil, overPeer
 	case q.AddressAllocations > 0 && address.IsValid() && a.addresses[address] >= q.AddressAllocations:
 		return nil, overAddress
-	case q.PeerNew > 0 && !acc.pace.take(now, secondsPerMinute, int64(q.PeerNew), newAtOnce*secondsPerMinute*int64(q.PeerNew)):
+	case q.PeerNew > 0 && !acc.pace.take(now, 60, int64(q.PeerNew), newBurst):
 		return nil, overPace
 	}
 	l := &lease{accounts: a, account: acc, foreign: foreign, address: address}

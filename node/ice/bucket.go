@@ -10,15 +10,16 @@ import (
 // (the generic cell rate algorithm).
 type bucket int64
 
-// take takes n of a bucket, and reports whether they were there. Without a rate
-// they always are.
-func (b *bucket) take(now time.Time, n, rate, burst int64) bool {
+// take takes n of a bucket, which is filled at a rate per second and holds what
+// comes in burst, and reports whether they were there. Without a rate they always
+// are.
+func (b *bucket) take(now time.Time, n, rate int64, burst time.Duration) bool {
 	if rate <= 0 {
 		return true
 	}
 	at := now.UnixNano()
 	full := max(int64(*b), at) + n*int64(time.Second)/rate
-	if full-at > burst*int64(time.Second)/rate {
+	if full-at > int64(burst) {
 		return false
 	}
 	*b = bucket(full)
@@ -43,7 +44,7 @@ func (m *meter) take(now time.Time, n int) reason {
 	if m.perDay > 0 && m.used+int64(n) > m.perDay {
 		return overDay
 	}
-	if !m.bucket.take(now, int64(n), m.rate, m.rate) {
+	if !m.bucket.take(now, int64(n), m.rate, time.Second) {
 		return overRate
 	}
 	m.used += int64(n)
@@ -64,13 +65,15 @@ func (m *meter) turn(now time.Time) {
 	}
 }
 
-// sources are how many are remembered; twice as many at most are.
-const sources = 4096
+const (
+	sources   = 4096            // are remembered, and twice as many at most
+	paceBurst = 5 * time.Second // worth of requests can be had at once: a page that makes many connections asks so
+)
 
 // pacer bounds how often a source is answered before it has shown that it has
 // credentials. It forgets the sources of longest ago.
 type pacer struct {
-	rate int64 // a second; 5 s worth can be had at once, as a page that makes many connections asks
+	rate int64 // a second
 
 	mu       sync.Mutex
 	now, old map[netip.AddrPort]*bucket
@@ -90,7 +93,7 @@ func (p *pacer) admit(from netip.AddrPort, at time.Time) bool {
 		}
 		p.now[key] = b
 	}
-	return b.take(at, 1, p.rate, 5*p.rate)
+	return b.take(at, 1, p.rate, paceBurst)
 }
 
 // sourceOf is what counts as one source: an address, or the network that its

@@ -15,15 +15,17 @@ type Quota struct {
 	AddressAllocations int // 128
 	PeerNew            int // allocations a minute that a peer may make; 60
 
-	PeerRate int64 // bytes a second, both ways together; 2 MiB
-	NodeRate int64 // the same, of all; 32 MiB
-	PeerDay  int64 // bytes a day, UTC; 8 GiB
+	// Bytes are those of relayed datagrams, both ways together, with 28 each for
+	// the headers of IP and UDP.
+	PeerRate int64 // a second; 2 MiB
+	NodeRate int64 // 32 MiB
+	PeerDay  int64 // a day, UTC; 8 GiB
 	NodeDay  int64 // 128 GiB
 
 	Conns        int // over TCP and TLS, in all; 1,000
 	AddressConns int // 128
 
-	Requests int // a second, of one address that has no allocation; 20
+	Requests int // a second, of one address that has no allocation; 20, and 100 at once
 }
 
 func (q Quota) withDefaults() Quota {

@@ -15,7 +15,7 @@ const (
 	unheard      = 4 << 10 // bytes that may go to an address before it replies
 	maxDatagram  = 1600    // what pion/turn reads of one
 	controlRate  = 50      // requests a second of a client that has an allocation
-	controlBurst = 500
+	controlBurst = 10 * time.Second
 	overhead     = 28 // bytes of IP and UDP, which empty datagrams have as well
 )
 
