@@ -118,6 +118,11 @@ func (n namespace) exec(ctx context.Context, input, name string, args ...string)
 	return feed(ctx, input, "ip", append([]string{"netns", "exec", string(n), name}, args...)...)
 }
 
+// set sets what sysctl would.
+func (n namespace) set(name, value string) error {
+	return inNamespace(string(n), func() error { return os.WriteFile(filepath.Join("/proc/sys", name), []byte(value), 0) })
+}
+
 // cable gives a namespace a device, and plugs it into a network.
 func (l *Lab) cable(n namespace, device string, to *Network) *Cable {
 	l.t.Helper()

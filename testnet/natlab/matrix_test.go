@@ -17,7 +17,7 @@ import (
 // Settings of TestMatrix, which is a cover of all cells without them.
 const (
 	envFull  = "NATLAB_FULL"  // every pair at every delay, with and without TURN
-	envTable = "NATLAB_TABLE" // the document whose table is written
+	envTable = "NATLAB_TABLE" // the document whose tables are written
 )
 
 // Delays are one way.
@@ -42,15 +42,28 @@ type outcome struct {
 
 // want is the path that two peers have to get, as peer.Way has it.
 func (c cell) want() string {
+	blocked := []natlab.NAT{natlab.UDPBlocked, natlab.WebOnly}
 	narrow := []natlab.NAT{natlab.Symmetric, natlab.PortRestricted, natlab.Double}
+	direct := !slices.Contains(blocked, c.a) && !slices.Contains(blocked, c.b) &&
+		(c.a != natlab.Symmetric || !slices.Contains(narrow, c.b)) && (c.b != natlab.Symmetric || !slices.Contains(narrow, c.a))
 	switch {
-	case c.a != natlab.UDPBlocked && c.b != natlab.UDPBlocked &&
-		!(c.a == natlab.Symmetric && slices.Contains(narrow, c.b)) && !(c.b == natlab.Symmetric && slices.Contains(narrow, c.a)):
+	case direct:
 		return "direct"
 	case c.turn:
 		return "turn"
 	}
 	return "nodes"
+}
+
+// transport is how the peer of a home has to reach a TURN server.
+func transport(home natlab.NAT) string {
+	switch home {
+	case natlab.UDPBlocked:
+		return "tcp"
+	case natlab.WebOnly:
+		return "tls"
+	}
+	return "udp"
 }
 
 // cells are those of one kind of run: of all, or of a cover, in which each pair
@@ -100,10 +113,8 @@ func TestMatrix(t *testing.T) {
 		}
 	}
 	t.Logf("%d cells in %s", len(r.all), time.Since(start).Round(time.Second))
-	if path := os.Getenv(envTable); path != "" {
-		if err := r.write(path); err != nil {
-			t.Fatal(err)
-		}
+	if err := writeTable("pairs", r.text()); err != nil {
+		t.Fatal(err)
 	}
 }
 
@@ -126,9 +137,12 @@ func (m *mesh) meet(t *testing.T, c cell, left, right *natlab.Host) outcome {
 	for _, p := range []*natlab.Process{a, b} {
 		joined = later(joined, await(t, p, patience, "membership", is("joined")).At)
 	}
-	for _, p := range []*natlab.Process{a, b} {
+	for i, p := range []*natlab.Process{a, b} {
 		e := await(t, p, patience, "path "+c.want(), func(e event) bool { return e.Way != nil && e.Way.Path == c.want() })
 		there, ways = later(there, e.At), append(ways, *e.Way)
+		if own := e.Way.Transport; own != "" && own != transport([]natlab.NAT{c.a, c.b}[i]) {
+			t.Errorf("TURN is reached over %s", own)
+		}
 		await(t, p, patience, "message", is("message"))
 	}
 	if c.want() == "nodes" {

@@ -20,15 +20,16 @@ const (
 	Symmetric                    // a mapping for each address and port that is sent to, which alone may
 	Double                       // a port-restricted one behind another, of the provider
 	UDPBlocked                   // only TCP gets out
+	WebOnly                      // only TCP to the ports of the web gets out, 80 and 443
 )
 
 // Kinds are all of them.
 func Kinds() []NAT {
-	return []NAT{Public, FullCone, AddressRestricted, PortRestricted, Symmetric, Double, UDPBlocked}
+	return []NAT{Public, FullCone, AddressRestricted, PortRestricted, Symmetric, Double, UDPBlocked, WebOnly}
 }
 
 func (n NAT) String() string {
-	names := []string{"public", "full cone", "address-restricted", "port-restricted", "symmetric", "double NAT", "UDP blocked"}
+	names := []string{"public", "full cone", "address-restricted", "port-restricted", "symmetric", "double NAT", "UDP blocked", "web only"}
 	if !slices.Contains(Kinds(), n) {
 		return "unknown NAT"
 	}
@@ -61,6 +62,8 @@ func (n NAT) rules() string {
 		masquerade = "random,fully-random"
 	case UDPBlocked:
 		allowed = "meta l4proto tcp accept"
+	case WebOnly:
+		allowed = "tcp dport { 80, 443 } accept"
 	}
 	return fmt.Sprintf(router, masquerade, allowed) + cone(remember, find)
 }

@@ -4,6 +4,7 @@ package natlab_test
 
 import (
 	"net/netip"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -33,23 +34,26 @@ func TestKinds(t *testing.T) {
 		natlab.PortRestricted:    {Mapping: independent, Filtering: byPort, Routers: 1},
 		natlab.Symmetric:         {Mapping: byPort, Filtering: byPort, Routers: 1},
 		natlab.Double:            {Mapping: independent, Filtering: byPort, Routers: 2},
-		natlab.UDPBlocked:        {},
+		natlab.UDPBlocked:        {TCP: []int{highPort, webPort}},
+		natlab.WebOnly:           {TCP: []int{webPort}},
 	} {
 		home := lab.Home(strings.ReplaceAll(kind.String(), " ", "-"), kind)
 		t.Run(kind.String(), func(t *testing.T) {
 			t.Parallel()
 			got := await(t, home.StartSelf(t, "probe", servers...), patience, "result", anything[found])
-			want.UDP, want.TCP = kind != natlab.UDPBlocked, true
+			if want.UDP = want.TCP == nil; want.UDP {
+				want.TCP = []int{highPort, webPort}
+			}
 			if want.UDP && (got.Mapped.Addr() == home.Addr()) != (kind == natlab.Public) {
 				t.Errorf("%s is seen at %s", home.Addr(), got.Mapped)
 			}
 			got.Mapped, got.RTT = netip.AddrPort{}, 0
-			if got != want {
+			if !reflect.DeepEqual(got, want) {
 				t.Errorf("it is %+v, want %+v", got, want)
 			}
 		})
 	}
-	if kinds := natlab.Kinds(); len(kinds) != 7 {
+	if kinds := natlab.Kinds(); len(kinds) != 8 {
 		t.Errorf("kinds without a test: %v", kinds)
 	}
 }
@@ -110,7 +114,7 @@ func TestCut(t *testing.T) {
 
 // A machine that is moved has another address, and so has its program to others;
 // then it goes to the internet itself, and back.
-func TestMove(t *testing.T) {
+func TestMoveAnywhere(t *testing.T) {
 	lab, servers := stunScene(t, natlab.Config{})
 	home, cafe := lab.Home("home", natlab.PortRestricted), lab.Network("cafe", natlab.Symmetric)
 	was := home.Network()

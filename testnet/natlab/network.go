@@ -97,7 +97,7 @@ func (l *Lab) lan(name string, kind NAT, upstream *Network, block netip.Addr) *N
 	l.must(router.exec(ctx, kind.rules(), "nft", "-f", "-"))
 	l.must(router.ip(ctx, append(upstream.lease(others).lines(wan),
 		fmt.Sprintf("addr add %s dev %s", netip.PrefixFrom(n.gateway, 24), lan), "link set lan up")...))
-	l.must(router.exec(ctx, "", "sysctl", "-qw", "net.ipv4.ip_forward=1"))
+	l.must(router.set("net/ipv4/ip_forward", "1"))
 	return n
 }
 
@@ -106,7 +106,7 @@ func (l *Lab) host(name string, in *Network, at place) *Host {
 	l.t.Helper()
 	h := &Host{lab: l, name: name, ns: l.namespace(name), network: in, place: at}
 	h.cable = l.cable(h.ns, device, in)
-	l.must(h.ns.exec(l.t.Context(), "", "sysctl", "-qw", "net.ipv6.conf.all.disable_ipv6=1"))
+	l.must(h.ns.set("net/ipv6/conf/all/disable_ipv6", "1"))
 	l.must(h.ns.ip(l.t.Context(), at.lines(device)...))
 	return h
 }

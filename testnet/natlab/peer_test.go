@@ -16,7 +16,6 @@ import (
 	"math/rand/v2"
 	"os"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -48,7 +47,7 @@ func wayOf(p *peer.Peer) *way {
 
 const (
 	pieceSize = 16 << 10 // of a transfer
-	perSecond = 256      // pieces: 4 MB, so that it lasts for some time
+	perSecond = 64       // pieces, which is 1 MiB: half of what a node relays for a peer
 )
 
 // member is the program "peer": a member of an app that says hello to whom it
@@ -63,15 +62,17 @@ type member struct {
 
 func memberProgram(ctx context.Context, args []string) error {
 	fs := flag.NewFlagSet("peer", flag.ContinueOnError)
-	nodes := fs.String("nodes", "", "")
-	app := fs.String("app", "", "")
-	name := fs.String("name", "", "")
+	node, app := fs.String("node", "", "its URL"), fs.String("app", "", "to join")
+	ca := fs.String("ca", "", "file of who is believed as to certificates")
 	if err := fs.Parse(args); err != nil {
+		return err
+	}
+	if err := os.Setenv("SSL_CERT_FILE", *ca); err != nil {
 		return err
 	}
 	m := &member{out: json.NewEncoder(os.Stdout), peers: make(map[*peer.Peer]struct{})}
 	room, err := peer.Join(ctx, *app, peer.Options{
-		Nodes: strings.Split(*nodes, ","), Name: *name,
+		Nodes:     []string{*node},
 		Log:       slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug})),
 		OnPeer:    func(p *peer.Peer) { m.meets(ctx, p) },
 		OnPath:    func(p *peer.Peer) { m.print(event{Event: "path", Way: wayOf(p)}) },
@@ -118,7 +119,7 @@ func (m *member) meets(ctx context.Context, p *peer.Peer) {
 	m.peers[p] = struct{}{}
 	m.mu.Unlock()
 	m.print(event{Event: "peer", Way: wayOf(p)})
-	_ = p.Send(ctx, []byte("hello "+p.Name()))
+	_ = p.Send(ctx, []byte("hello"))
 }
 
 func (m *member) loses(p *peer.Peer) {

@@ -21,6 +21,12 @@ import (
 // The ports of the STUN server, on each of its addresses.
 var stunPorts = [2]uint16{3478, 3479}
 
+// The TCP ports of the STUN server, on its first address.
+const (
+	highPort = 3478
+	webPort  = 443
+)
+
 // Flags of CHANGE-REQUEST (RFC 5780, 7.2).
 const (
 	changeIP   = 4
@@ -28,8 +34,7 @@ const (
 )
 
 // stunServer answers binding requests on two addresses and two ports each, from
-// the one that it is asked to answer from (RFC 5780), and TCP connections on the
-// first port.
+// the one that it is asked to answer from (RFC 5780), and accepts TCP connections.
 func stunServer(ctx context.Context, args []string) error {
 	var sockets [2][2]*net.UDPConn
 	var all sync.WaitGroup
@@ -45,20 +50,14 @@ func stunServer(ctx context.Context, args []string) error {
 			sockets[a][p] = conn
 		}
 	}
-	l, err := new(net.ListenConfig).Listen(ctx, "tcp4", fmt.Sprintf("%s:%d", args[0], stunPorts[0]))
-	if err != nil {
-		return err
-	}
-	defer l.Close()
-	all.Go(func() {
-		for {
-			conn, err := l.Accept()
-			if err != nil {
-				return
-			}
-			conn.Close()
+	for _, port := range []int{highPort, webPort} {
+		l, err := new(net.ListenConfig).Listen(ctx, "tcp4", fmt.Sprintf("%s:%d", args[0], port))
+		if err != nil {
+			return err
 		}
-	})
+		defer l.Close()
+		all.Go(func() { accept(l) })
+	}
 	for a := range sockets {
 		for p := range sockets[a] {
 			all.Go(func() {
@@ -78,6 +77,16 @@ func stunServer(ctx context.Context, args []string) error {
 	fmt.Println("{}")
 	<-ctx.Done()
 	return nil
+}
+
+func accept(l net.Listener) {
+	for {
+		conn, err := l.Accept()
+		if err != nil {
+			return
+		}
+		conn.Close()
+	}
 }
 
 func serveSTUN(in *net.UDPConn, from func(change byte) *net.UDPConn) {
@@ -152,7 +161,7 @@ func (a asker) answer(id [stun.TransactionIDSize]byte, until time.Time) (mapped 
 // A found is what a probe says of the network that it is in.
 type found struct {
 	UDP       bool
-	TCP       bool
+	TCP       []int // ports that are reached
 	Mapping   string
 	Filtering string
 	Mapped    netip.AddrPort
@@ -177,11 +186,12 @@ func probe(ctx context.Context, args []string) error {
 		}
 	}
 	var f found
-	dialing, cancel := context.WithTimeout(ctx, 5*time.Second)
-	defer cancel()
-	if conn, err := new(net.Dialer).DialContext(dialing, "tcp4", servers[0][0].String()); err == nil {
-		f.TCP = true
-		conn.Close()
+	for _, port := range []int{highPort, webPort} {
+		dialer := net.Dialer{Timeout: 3 * time.Second}
+		if conn, err := dialer.DialContext(ctx, "tcp4", fmt.Sprintf("%s:%d", args[0], port)); err == nil {
+			f.TCP = append(f.TCP, port)
+			conn.Close()
+		}
 	}
 	for _, look := range []func([2][2]netip.AddrPort) error{f.mapping, f.filtering, f.distance} {
 		if err := look(servers); err != nil {

@@ -5,31 +5,36 @@ package natlab_test
 import (
 	"fmt"
 	"os"
+	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/peerservers/peerserver/testnet/natlab"
 )
 
-// What is between these in the document is the run's to write.
-const (
-	tableBegin = "<!-- what follows is written by make matrix -->\n"
-	tableEnd   = "<!-- what was written by make matrix ends here -->\n"
-)
-
-// write puts the tables of a run into a document.
-func (r *results) write(path string) error {
-	text, err := os.ReadFile(path)
+// writeTable puts what a run has found into a section of the document that
+// NATLAB_TABLE names, if it names one.
+func writeTable(section, text string) error {
+	path := os.Getenv(envTable)
+	if path == "" {
+		return nil
+	}
+	document, err := os.ReadFile(path)
 	if err != nil {
 		return err
 	}
-	before, rest, ok := strings.Cut(string(text), tableBegin)
-	_, after, ok2 := strings.Cut(rest, tableEnd)
+	begin, end := fmt.Sprintf("<!-- %s: written by make matrix -->\n", section), fmt.Sprintf("<!-- end of %s -->\n", section)
+	before, rest, ok := strings.Cut(string(document), begin)
+	_, after, ok2 := strings.Cut(rest, end)
 	if !ok || !ok2 {
-		return fmt.Errorf("%s has no place for the table", path)
+		return fmt.Errorf("%s has no section %q", path, section)
 	}
-	return os.WriteFile(path, []byte(before+tableBegin+"\n"+r.text()+tableEnd+after), 0o644)
+	return os.WriteFile(path, []byte(before+begin+"\n"+text+"\n"+end+after), 0o644)
 }
+
+// today is the date of a run.
+func today() string { return time.Now().UTC().Format(time.DateOnly) }
 
 func (r *results) text() string {
 	r.mu.Lock()
@@ -44,9 +49,9 @@ func (r *results) text() string {
 	for _, d := range delays {
 		times = append(times, fmt.Sprintf("%d ms", d.Milliseconds()))
 	}
-	text := fmt.Sprintf("Run on %s: %d pairs of peers, %d failed. Seconds are from the second one's join to the path that is named, with a delay of %s one way.\n",
-		time.Now().UTC().Format(time.DateOnly), len(r.all), failed, strings.Join(times, " and of "))
-	return text + r.grid("Nodes with TURN", true) + r.grid("Nodes without TURN", false) + "\n"
+	text := fmt.Sprintf("Run on %s: %d pairs of peers, %d failed. Seconds are from the later join to the path that is named, with a delay of\n%s one way.\n",
+		today(), len(r.all), failed, strings.Join(times, " and of "))
+	return text + r.grid("Nodes with TURN", true) + r.grid("Nodes without TURN", false)
 }
 
 // grid is the table of all pairs.
@@ -80,7 +85,7 @@ func (r *results) entry(a, b natlab.NAT, turn bool) string {
 		if !ok {
 			continue
 		}
-		if len(paths) == 0 || paths[len(paths)-1] != o.path {
+		if !slices.Contains(paths, o.path) {
 			paths = append(paths, o.path)
 		}
 		if !o.failed {
@@ -94,4 +99,40 @@ func (r *results) entry(a, b natlab.NAT, turn bool) string {
 		return strings.Join(paths, ", ")
 	}
 	return strings.Join(paths, ", ") + ", " + strings.Join(seconds, " and ") + " s"
+}
+
+// trouble is what came of a transfer that was disturbed.
+type trouble struct {
+	what          string
+	before, after string // paths
+	took          time.Duration
+}
+
+// troubles are those of a test, in the order in which they are listed.
+type troubles struct {
+	mu  sync.Mutex
+	all map[int]trouble
+}
+
+func (r *troubles) add(i int, one trouble) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.all == nil {
+		r.all = make(map[int]trouble)
+	}
+	r.all[i] = one
+}
+
+func (r *troubles) text(of int) string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var b strings.Builder
+	fmt.Fprintf(&b, "Run on %s, with a delay of 25 ms one way: %d of %d transfers arrived whole, each byte once.\n\n", today(), len(r.all), of)
+	b.WriteString("| what happens | path before | path after | goes on after |\n|---|---|---|---|\n")
+	for i := range of {
+		if one, ok := r.all[i]; ok {
+			fmt.Fprintf(&b, "| %s | %s | %s | %.1f s |\n", one.what, one.before, one.after, one.took.Seconds())
+		}
+	}
+	return b.String()
 }

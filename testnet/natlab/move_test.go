@@ -1,0 +1,169 @@
+//go:build linux
+
+package natlab_test
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/peerservers/peerserver/testnet/natlab"
+)
+
+const (
+	goesOnWithin = 5 * time.Second  // after a move
+	outage       = 10 * time.Second // of a cable
+	pieces       = 10 * perSecond   // of a transfer, which lasts 10 s without trouble
+)
+
+// moveScene is two peers that are connected, of which the first sends.
+type moveScene struct {
+	t      *testing.T
+	m      *mesh
+	a, b   *natlab.Host
+	pa, pb *natlab.Process
+	before string // the path
+}
+
+func startTransfer(t *testing.T, binary string, a, b natlab.NAT) *moveScene {
+	t.Helper()
+	s := &moveScene{t: t, m: startMesh(t, binary, natlab.Config{Delay: 25 * time.Millisecond}, "--turn")}
+	s.a, s.b = s.m.lab.Home("a", a), s.m.lab.Home("b", b)
+	s.pa, s.pb = s.m.join(t, s.a, 0, t.Name()), s.m.join(t, s.b, 1, t.Name())
+	want := cell{a: a, b: b, turn: true}.want()
+	var ways []way
+	for _, p := range []*natlab.Process{s.pa, s.pb} {
+		e := await(t, p, patience, "path "+want, func(e event) bool { return e.Way != nil && e.Way.Path == want })
+		ways = append(ways, *e.Way)
+	}
+	s.before = nameOf(ways)
+	if err := s.pa.Say(fmt.Sprintf("send %d", pieces)); err != nil {
+		t.Fatal(err)
+	}
+	// In the middle of it.
+	await(t, s.pb, patience, "part of the transfer", func(e event) bool { return e.Bytes > pieces*pieceSize/8 })
+	return s
+}
+
+// goesOn waits until bytes come again that were sent after a moment, and returns
+// how long that took. What was on its way at the moment does not count.
+func (s *moveScene) goesOn(since time.Time) time.Duration {
+	s.t.Helper()
+	settled := since.Add(200 * time.Millisecond)
+	e := await(s.t, s.pb, patience, "more of the transfer", func(e event) bool { return e.Event == "progress" && e.At.After(settled) })
+	took := e.At.Sub(since)
+	s.t.Logf("it went on after %s", took.Round(10*time.Millisecond))
+	if took > 5*goesOnWithin {
+		s.t.Errorf("it went on only after %s", took)
+	}
+	return took
+}
+
+// ends waits for the end of the transfer, and looks whether all of it has come,
+// once, and over one and the same membership. It returns the path.
+func (s *moveScene) ends() string {
+	s.t.Helper()
+	done := await(s.t, s.pb, 3*patience, "end of the transfer", is("done"))
+	sent := await(s.t, s.pa, patience, "end of the sending", is("sent"))
+	if done.Broken != "" || done.Bytes != sent.Bytes || done.Hash != sent.Hash {
+		s.t.Errorf("%d bytes have come of %d; %s", done.Bytes, sent.Bytes, done.Broken)
+	}
+	var ways []way
+	for _, p := range []*natlab.Process{s.pa, s.pb} {
+		events := eventsOf(s.t, p)
+		if joins, meets, leaves := count(events, "joined"), count(events, "peer"), count(events, "leave"); joins != 1 || meets != 1 || leaves != 0 {
+			s.t.Errorf("there were %d joins, %d peers met and %d lost", joins, meets, leaves)
+		}
+		ways = append(ways, lastWay(events))
+	}
+	return nameOf(ways)
+}
+
+// move is a machine that is carried to another network in mid-transfer.
+type move struct {
+	a, b, to natlab.NAT // from a to b goes the transfer
+	sender   bool       // it is a who moves
+}
+
+func (m move) String() string {
+	if m.sender {
+		return fmt.Sprintf("the sender goes from %s to %s, the receiver is %s", m.a, m.to, m.b)
+	}
+	return fmt.Sprintf("the receiver goes from %s to %s, the sender is %s", m.b, m.to, m.a)
+}
+
+// A machine is carried to another network in the middle of a transfer: it goes on
+// within 5 s, and nothing is lost. What was measured is printed; a slow machine
+// has five times as long.
+func TestMove(t *testing.T) {
+	if testing.Short() {
+		t.Skip("-short: real processes")
+	}
+	natlab.Start(t, natlab.Config{}) // or is skipped
+	binary := buildNode(t)
+	moves := []move{
+		{natlab.PortRestricted, natlab.PortRestricted, natlab.FullCone, true},
+		{natlab.PortRestricted, natlab.Symmetric, natlab.AddressRestricted, false},
+		{natlab.AddressRestricted, natlab.Double, natlab.Public, false},
+		{natlab.Symmetric, natlab.FullCone, natlab.Symmetric, false},
+		{natlab.FullCone, natlab.PortRestricted, natlab.UDPBlocked, false},
+		{natlab.WebOnly, natlab.PortRestricted, natlab.PortRestricted, true},
+	}
+	var r troubles
+	t.Run("moves", func(t *testing.T) {
+		for i, c := range moves {
+			t.Run(c.String(), func(t *testing.T) {
+				t.Parallel()
+				s := startTransfer(t, binary, c.a, c.b)
+				mover := s.b
+				if c.sender {
+					mover = s.a
+				}
+				mover.Move(s.m.lab.Network("cafe", c.to))
+				took := s.goesOn(time.Now())
+				after := s.ends()
+				if !t.Failed() {
+					r.add(i, trouble{c.String(), s.before, after, took})
+				}
+			})
+		}
+	})
+	if err := writeTable("moves", r.text(len(moves))); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// A cable is cut for 10 s: the transfer goes on, and nobody joins again.
+func TestOutage(t *testing.T) {
+	if testing.Short() {
+		t.Skip("-short: real processes")
+	}
+	natlab.Start(t, natlab.Config{}) // or is skipped
+	binary := buildNode(t)
+	homes := [][2]natlab.NAT{
+		{natlab.PortRestricted, natlab.FullCone},
+		{natlab.Symmetric, natlab.Symmetric},
+		{natlab.UDPBlocked, natlab.PortRestricted},
+	}
+	var r troubles
+	t.Run("outages", func(t *testing.T) {
+		for i, c := range homes {
+			name := fmt.Sprintf("10 s without the cable of the sender, %s; the receiver is %s", c[0], c[1])
+			t.Run(name, func(t *testing.T) {
+				t.Parallel()
+				s := startTransfer(t, binary, c[0], c[1])
+				s.a.Cable().Cut()
+				time.Sleep(outage)
+				s.a.Cable().Heal()
+				took := s.goesOn(time.Now())
+				after := s.ends()
+				if !t.Failed() {
+					r.add(i, trouble{name, s.before, after, took})
+				}
+			})
+		}
+	})
+	if err := writeTable("outages", r.text(len(homes))); err != nil {
+		t.Fatal(err)
+	}
+}
