@@ -29,7 +29,7 @@ func (n *Node) openFinder() error {
 	if err != nil {
 		return err
 	}
-	fixed.ports = n.recordPorts
+	fixed.fill = n.fill
 	n.finder = &finder{fixed: fixed, delay: cfg.PeerDelay}
 	if cfg.NoDHT {
 		return nil
@@ -48,15 +48,35 @@ func (n *Node) openFinder() error {
 }
 
 // setRecord changes what the node's record says: its URLs, which may be none, and
-// its ports as they are now.
+// what it offers as that is now.
 func (n *Node) setRecord(urls []string) error {
+	n.recording.Lock()
+	defer n.recording.Unlock()
+	return n.putRecord(urls)
+}
+
+// renewRecord is setRecord with the URLs that it has.
+func (n *Node) renewRecord() error {
+	n.recording.Lock()
+	defer n.recording.Unlock()
+	return n.putRecord(n.finder.fixed.ownURLs())
+}
+
+// putRecord is called with recording held.
+func (n *Node) putRecord(urls []string) error {
 	n.finder.fixed.setURLs(urls)
 	if n.finder.dht == nil {
 		return nil
 	}
 	own := protocol.Record{TTL: protocol.RecordTTL, URLs: urls}
-	own.STUNPort, own.TURNPort, own.TURNTLS = n.recordPorts()
+	n.fill(&own)
 	return n.finder.dht.SetOwn(own)
+}
+
+// fill says in a record what the node offers.
+func (n *Node) fill(r *protocol.Record) {
+	r.STUNPort, r.TURNPort, r.TURNTLS = n.recordPorts()
+	r.Load = int(n.load.Load())
 }
 
 // keepProven is how often the proven addresses are given to the disk.

@@ -44,8 +44,8 @@ type fixedFinder struct {
 	// Static.
 	key    ed25519.PrivateKey
 	self   protocol.NodeID
-	peers  []string                                 // base URLs
-	ports  func() (stun, turn uint16, tls []uint16) // nil: none
+	peers  []string                 // base URLs
+	fill   func(r *protocol.Record) // says what the node offers; nil: nothing
 	delay  time.Duration
 	client *http.Client
 	log    *slog.Logger
@@ -347,8 +347,8 @@ func (f *fixedFinder) own() *protocol.Record {
 	if f.signed != nil {
 		r.Seq = max(r.Seq, f.signed.Seq+1)
 	}
-	if f.ports != nil {
-		r.STUNPort, r.TURNPort, r.TURNTLS = f.ports()
+	if f.fill != nil {
+		f.fill(r)
 	}
 	if err := protocol.SignRecord(f.key, r); err != nil {
 		f.log.Error("own record cannot be signed", "err", err)
@@ -356,6 +356,12 @@ func (f *fixedFinder) own() *protocol.Record {
 	}
 	f.signed, f.stale = r, false
 	return r
+}
+
+func (f *fixedFinder) ownURLs() []string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.urls
 }
 
 // setURLs changes the record, and has it signed anew: its ports may be others too.

@@ -47,6 +47,8 @@ type Node struct {
 	public        atomic.Pointer[[]netip.Addr] // see publicAddresses
 	reach         *reach                       // nil: there is no outside
 	outside       atomic.Pointer[outside]      // what it has found; nil: nothing yet
+	recording     sync.Mutex                   // of what the record says
+	load          atomic.Int32                 // class of load
 	doors         []door.Door
 	native        *native.Door   // one of them, nil when it is off
 	sockets       *http.ServeMux // requests for a WebSocket
@@ -252,7 +254,7 @@ func (n *Node) Serve(ctx context.Context) error {
 		services = append(services, n.serveLAN)
 	}
 	if n.ice != nil {
-		services = append(services, n.ice.Serve)
+		services = append(services, n.ice.Serve, n.serveLoad)
 	}
 	if n.reach != nil {
 		services = append(services, n.serveReach)
