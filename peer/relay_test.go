@@ -39,41 +39,19 @@ func TestRelayThenDirect(t *testing.T) {
 	t.Parallel()
 	nodes := testnet.Start(t, 2)
 	g := new(gate)
-	alice, bob := talker(t, "alice", nodes.URL(0), g), talker(t, "bob", nodes.URL(1), g)
+	alice, bob := talker(t, "alice", Options{Nodes: []string{nodes.URL(0)}, API: g.api()}), talker(t, "bob", Options{Nodes: []string{nodes.URL(1)}, API: g.api()})
 	alice.sees("+bob")
 	bob.sees("+alice")
 	a, b := alice.Peers()[0], bob.Peers()[0]
 	if a.Path() != PathNodes || b.Path() != PathNodes || a.Connection() != nil {
 		t.Fatalf("the paths are %v and %v", a.Path(), b.Path())
 	}
-	var talking sync.WaitGroup
-	stop := make(chan struct{})
-	padding := strings.Repeat("x", 2000) // so that there is always something on its way
-	var sent [2]int
-	for k, p := range []*Peer{a, b} {
-		talking.Go(func() {
-			for i := 0; ; i++ {
-				sent[k] = i + 1
-				if err := p.Send(t.Context(), fmt.Appendf(nil, "%d %s", i, padding)); err != nil {
-					t.Error(err)
-					return
-				}
-				select {
-				case <-stop:
-					return
-				case <-time.After(20 * time.Millisecond):
-				}
-			}
-		})
-	}
+	c := converse(t, a, b)
 	time.Sleep(time.Second)
 	g.open.Store(true)
 	eventuallyWithin(t, 5*retryMin, "both are direct", func() bool { return a.Path() == PathDirect && b.Path() == PathDirect })
 	time.Sleep(300 * time.Millisecond)
-	close(stop)
-	talking.Wait()
-	eventually(t, "all is heard", func() bool { return bob.inOrder(t) == sent[0] && alice.inOrder(t) == sent[1] })
-	t.Logf("%d and %d messages", sent[0], sent[1])
+	c.ends(t, alice, bob)
 	if alice.paths.Load() == 0 || bob.paths.Load() == 0 {
 		t.Error("OnPath was not called")
 	}
@@ -88,19 +66,17 @@ type talks struct {
 	heard []string
 }
 
-func talker(t *testing.T, name, node string, g *gate) *talks {
+func talker(t *testing.T, name string, o Options) *talks {
 	t.Helper()
 	s := new(talks)
-	s.someone = join(t, name, Options{
-		Nodes: []string{node}, API: g.api(),
-		OnPath: func(*Peer) { s.paths.Add(1) },
-		OnMessage: func(_ *Peer, b []byte) {
-			s.mu.Lock()
-			defer s.mu.Unlock()
-			number, _, _ := strings.Cut(string(b), " ")
-			s.heard = append(s.heard, number)
-		},
-	})
+	o.OnPath = func(*Peer) { s.paths.Add(1) }
+	o.OnMessage = func(_ *Peer, b []byte) {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		number, _, _ := strings.Cut(string(b), " ")
+		s.heard = append(s.heard, number)
+	}
+	s.someone = join(t, name, o)
 	return s
 }
 

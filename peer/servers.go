@@ -89,11 +89,11 @@ func (s *servers) moved() {
 	s.udp = false
 }
 
-// take takes what the node says, instead of all that was said before. Of a node
-// that is not on a private network itself, servers that are on one are not
-// asked.
+// take takes what the node says, instead of all that was said before; one that
+// says nothing leaves that. Of a node that is not on a private network itself,
+// servers that are on one are not asked.
 func (s *servers) take(said *protocol.IceServers, private bool, now time.Time) {
-	if s.fixed {
+	if s.fixed || said == nil {
 		return
 	}
 	list := usable(said, private)
@@ -115,6 +115,15 @@ func (s *servers) wait(now time.Time) time.Duration {
 		return never
 	}
 	return max(s.due.Sub(now), 0)
+}
+
+// asks is called when the node is asked, and returns when it is asked again if it
+// does not answer.
+func (s *servers) asks(now time.Time) time.Duration {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.due = now.Add(iceAgain)
+	return iceAgain
 }
 
 // hasTURN says whether there is a TURN server.

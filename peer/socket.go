@@ -308,7 +308,7 @@ func (r *Room) writeAll(s *socket) {
 		case <-s.served:
 			ask.Reset(r.servers.wait(time.Now()))
 		case <-ask.C:
-			ask.Reset(iceAgain)
+			ask.Reset(r.servers.asks(time.Now()))
 			s.asked.Store(true)
 			err = s.write(&protocol.ToNode{Ref: refICE, Body: &protocol.ToNode_AskIce{AskIce: &protocol.AskIce{}}})
 		case <-s.done:

@@ -6,6 +6,8 @@ import (
 	"sync/atomic"
 
 	"github.com/pion/webrtc/v4"
+
+	"github.com/peerservers/peerserver/protocol"
 )
 
 // Path is how a peer is reached.
@@ -32,6 +34,17 @@ func (p Path) String() string {
 
 // MarshalText writes the name of the path.
 func (p Path) MarshalText() ([]byte, error) { return []byte(p.String()), nil }
+
+// UnmarshalText reads what MarshalText writes.
+func (p *Path) UnmarshalText(b []byte) error {
+	for *p = PathDirect; *p <= PathNodes; *p++ {
+		if p.String() == string(b) {
+			return nil
+		}
+	}
+	*p = 0
+	return protocol.Errorf(protocol.CodeMalformed, "peer: %q is no path", b)
+}
 
 // Reason is why a way is not taken: a code that stays the same.
 type Reason string

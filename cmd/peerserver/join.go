@@ -30,12 +30,13 @@ type chat struct {
 
 // chatEvent is what --json prints of all that happens, a line each.
 type chatEvent struct {
-	Event   string          `json:"event"` // joined, peer, leave or message
+	Event   string          `json:"event"` // joined, peer, path, leave or message
 	ID      protocol.PeerID `json:"id"`    // of this peer in joined, else of the other
 	Session string          `json:"session"`
 	Name    string          `json:"name,omitempty"`
 	Text    string          `json:"text,omitempty"` // of a message that is text
 	Data    string          `json:"data,omitempty"` // base64, of one that is not
+	Way     *peer.Way       `json:"way,omitempty"`  // in peer and path: how the other is reached
 
 	Addresses []protocol.Address `json:"addresses,omitempty"` // in joined, of one that listens
 }
@@ -62,9 +63,10 @@ func joinCommand(fs *flag.FlagSet) func(context.Context, streams) error {
 }
 
 func (c *chat) run(ctx context.Context, s streams, app string, o peer.Options) error {
-	o.OnPeer = func(p *peer.Peer) { c.tell("peer", p, "", "is here") }
-	o.OnLeave = func(p *peer.Peer) { c.tell("leave", p, "", "has left") }
-	o.OnMessage = func(p *peer.Peer, b []byte) { c.tell("message", p, string(b), "") }
+	o.OnPeer = func(p *peer.Peer) { c.tellWay("peer", p, "is here") }
+	o.OnPath = func(p *peer.Peer) { c.tellWay("path", p, "goes another way") }
+	o.OnLeave = func(p *peer.Peer) { c.print(deedOf("leave", p), fmt.Sprintf("* %s has left", shown(p))) }
+	o.OnMessage = func(p *peer.Peer, b []byte) { c.tellMessage(p, string(b)) }
 	if !c.json {
 		fmt.Fprintln(s.err, "joining ...")
 	}
@@ -131,20 +133,41 @@ func readLines(ctx context.Context, r io.Reader, lines chan<- string) {
 	}
 }
 
-// tell prints what another peer did.
-func (c *chat) tell(event string, p *peer.Peer, said, did string) {
+// deedOf is something that another peer did.
+func deedOf(event string, p *peer.Peer) chatEvent {
 	session := p.Session()
-	e := chatEvent{Event: event, ID: p.ID(), Session: hex.EncodeToString(session[:]), Name: p.Name()}
-	who := shown(p)
-	if did != "" {
-		c.print(e, fmt.Sprintf("* %s %s", who, did))
-		return
+	return chatEvent{Event: event, ID: p.ID(), Session: hex.EncodeToString(session[:]), Name: p.Name()}
+}
+
+// tellWay prints how a peer is reached.
+func (c *chat) tellWay(event string, p *peer.Peer, what string) {
+	w, e := p.Way(), deedOf(event, p)
+	e.Way = &w
+	c.print(e, fmt.Sprintf("* %s %s, %s", shown(p), what, wayText(w)))
+}
+
+// wayText says how a peer is reached, and why not in a better way.
+func wayText(w peer.Way) string {
+	switch w.Path {
+	case peer.PathDirect:
+		return "directly"
+	case peer.PathTURN:
+		if w.Transport == "" {
+			return fmt.Sprintf("over its TURN server (direct: %s)", w.NoDirect)
+		}
+		return fmt.Sprintf("over a TURN server by %s (direct: %s)", strings.ToUpper(w.Transport), w.NoDirect)
 	}
+	return fmt.Sprintf("over the nodes (direct: %s; TURN: %s)", w.NoDirect, w.NoTURN)
+}
+
+// tellMessage prints what a peer says.
+func (c *chat) tellMessage(p *peer.Peer, said string) {
+	e := deedOf("message", p)
 	if e.Text = said; !utf8.ValidString(said) {
 		e.Text, e.Data = "", base64.StdEncoding.EncodeToString([]byte(said))
 		said = fmt.Sprintf("%d bytes", len(said))
 	}
-	c.print(e, fmt.Sprintf("%s: %s", who, printable(said)))
+	c.print(e, fmt.Sprintf("%s: %s", shown(p), printable(said)))
 }
 
 // printable takes out what would do something to a terminal.

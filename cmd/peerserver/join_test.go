@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/peerservers/peerserver/peer"
 	nets "github.com/peerservers/peerserver/testnet"
 )
 
@@ -80,8 +81,8 @@ func TestJoin(t *testing.T) {
 	ada := joins(t, "--node", net.URL(0), "--name", "Ada", "--secret", "hunter2", "chess")
 	bob := joins(t, "--node", net.URL(1), "--name", "Bob", "--secret", "hunter2", "chess")
 	me := ada.sees("joined")
-	if e := ada.sees("peer"); e.Name != "Bob" {
-		t.Errorf("Ada sees %+v", e)
+	if e := ada.sees("peer"); e.Name != "Bob" || e.Way == nil || e.Way.Path != peer.PathDirect {
+		t.Errorf("Ada sees %+v, want a direct way to Bob", e)
 	}
 	if e := bob.sees("peer"); e.Name != "Ada" || e.ID != me.ID || e.Session != me.Session {
 		t.Errorf("Bob sees %+v, want %+v", e, me)
