@@ -22,10 +22,10 @@ const FLAGS = [
 /** Cameras and microphones that are not there, and that no page has to ask for. */
 export const FAKE_DEVICES = ['--use-fake-device-for-media-stream', '--use-fake-ui-for-media-stream'];
 
-/** Starts one Chromium and the server of its pages, with more `flags` if need be. Close it in `after`. */
-export async function openBrowser({ flags = [] } = {}) {
+/** Starts one Chromium and the server of its `pages`, all if none are named, with more `flags` if need be. Close it in `after`. */
+export async function openBrowser({ flags = [], pages } = {}) {
   if (!process.env.E2E_CHROMIUM) throw new Error('E2E_CHROMIUM names no browser; start the suites with run.mjs');
-  const site = await servePages();
+  const site = await servePages(pages);
   let browser;
   try {
     browser = await chromium.launch({

@@ -12,9 +12,9 @@ export const CONSOLE_LINES = 30;
 
 const PAGES = ['trystero', 'webtorrent', 'p2pt', 'sdk', 'ways', 'calls', 'blank', 'opening', 'peerjs', 'ywebrtc', 'wsrelay', 'rxdb', 'matchbox'];
 
-/** Serves the pages on a free port of this machine. */
-export async function servePages() {
-  const scripts = await bundlePages();
+/** Serves the pages, or some of them, on a free port of this machine. */
+export async function servePages(pages = PAGES) {
+  const scripts = await bundlePages(pages);
   const server = createServer((request, response) => {
     const name = request.url.slice(1).replace(/\.(html|js)$/, '');
     if (!scripts.has(name)) {
@@ -38,9 +38,9 @@ export async function servePages() {
 }
 
 // Built in memory at every start: a bundle left over from an earlier run would prove nothing about this one.
-async function bundlePages() {
+async function bundlePages(pages) {
   const result = await build({
-    entryPoints: PAGES.map((name) => fileURLToPath(new URL(`pages/${name}.mjs`, import.meta.url))),
+    entryPoints: pages.map((name) => fileURLToPath(new URL(`pages/${name}.mjs`, import.meta.url))),
     bundle: true,
     format: 'iife',
     platform: 'browser',
@@ -49,5 +49,5 @@ async function bundlePages() {
     write: false,
     logLevel: 'error',
   });
-  return new Map(result.outputFiles.map((file, i) => [PAGES[i], file.text]));
+  return new Map(result.outputFiles.map((file, i) => [pages[i], file.text]));
 }
