@@ -46,12 +46,14 @@ var layers = []layer{
 	{dir: "node/door/ywebrtc", ours: []string{"protocol", "relay", "node/door", "node/door/scan", "node/door/topics"}, tests: scenes},
 	{dir: "node/door/*", ours: []string{"protocol", "relay", "node/door", "node/door/scan"}, tests: scenes},
 	{dir: "node/ice", ours: []string{"protocol"}},
+	{dir: "node/portmap", ours: nothing, theirs: []string{"github.com/huin/goupnp", "github.com/jackpal/go-nat-pmp", "github.com/libp2p/go-netroute"}},
 	{dir: "peer", ours: []string{"protocol", "peer/lan"}, tests: onLAN},
 	{dir: "peer/lan", ours: []string{"protocol"}, tests: []string{"peer/lan/lantest"}},
 	{dir: "peer/lan/lantest", ours: []string{"peer/lan"}},
 	{dir: "peer/browser", ours: nothing},
 	{dir: "testnet/...", ours: allOfUs},
-	{dir: "cmd/peerserver", ours: allOfUs},
+	{dir: "cmd/peerserver", ours: append([]string{"cmd/peerserver/doctor"}, allOfUs...)},
+	{dir: "cmd/peerserver/doctor", ours: []string{"protocol", "dhtstore", "relay", "node/..."}, tests: scenes},
 	{dir: "scripts/*", ours: nothing, theirs: nothing},
 }
 
@@ -65,7 +67,7 @@ type wall struct {
 var walls = []wall{
 	{"github.com/anacrolix", []string{"dhtstore", "testnet/..."}, "the DHT library lives behind dhtstore"},
 	{"github.com/pion/webrtc", []string{"peer", "testnet/...", "cmd/peerserver"}, "WebRTC lives in peer; a node only carries its messages"},
-	{"github.com/pion", []string{"node/ice", "peer", "testnet/...", "cmd/peerserver"}, "STUN and TURN live in node/ice"},
+	{"github.com/pion", []string{"node/ice", "peer", "testnet/...", "cmd/peerserver/..."}, "STUN and TURN live in node/ice"},
 }
 
 func TestLayers(t *testing.T) {

@@ -65,6 +65,7 @@ func commands() []command {
 			about:    "Joins an app, has peers in it run a command with JSON as its arguments, prints what they answer, and leaves. TARGET is the id of a peer or its beginning, name:NAME for those of a name, or '*' for all. It waits until all who are there are connected, but not longer than --wait. Every peer has the commands __echo__, __list_commands__ and __peers__. With several peers there is a line for each. Progress goes to standard error. With - for JSON it is read from standard input. The exit status is 1 if a call has failed.",
 			examples: []string{"peerserver call my-app '*' __list_commands__", "peerserver call --json --node wss://node.example.org my-app name:printer print.page '{\"copies\": 2}'"},
 		},
+		doctorEntry(),
 		benchEntry(),
 		{
 			name: "version", short: "print the version", set: versionCommand,
