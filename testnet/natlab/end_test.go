@@ -92,7 +92,7 @@ func endVictim(t *testing.T, how string, signal syscall.Signal) {
 	}
 	cmd := exec.CommandContext(t.Context(), self, "-test.run=^TestVictim$", "-test.v", "-test.timeout=5m")
 	cmd.Env = append(slices.DeleteFunc(os.Environ(), func(e string) bool { return strings.HasPrefix(e, "NATLAB_") }), victim+"="+how)
-	var log bytes.Buffer
+	var log, said bytes.Buffer
 	cmd.Stderr = &log
 	out, err := cmd.StdoutPipe()
 	if err != nil {
@@ -103,7 +103,7 @@ func endVictim(t *testing.T, how string, signal syscall.Signal) {
 	}
 	ready := false
 	for lines := bufio.NewScanner(out); lines.Scan(); {
-		log.Write(append(lines.Bytes(), '\n'))
+		said.Write(append(lines.Bytes(), '\n'))
 		if lines.Text() != "victim is ready" {
 			continue
 		}
@@ -114,7 +114,7 @@ func endVictim(t *testing.T, how string, signal syscall.Signal) {
 		}
 	}
 	if err := cmd.Wait(); err == nil || !ready {
-		t.Fatalf("it did not come to a bad end: %v\n%s", err, log.String())
+		t.Fatalf("it did not come to a bad end: %v\n%s%s", err, said.String(), log.String())
 	}
 }
 

@@ -106,7 +106,8 @@ func TestMatrix(t *testing.T) {
 					t.Run(fmt.Sprintf("%s and %s", c.a, c.b), func(t *testing.T) {
 						t.Parallel()
 						r.add(c, outcome{path: "failed", failed: true}) // until it is known better
-						r.add(c, m.meet(t, c, left[c.a], right[c.b]))
+						app := fmt.Sprint(c)
+						r.add(c, c.settle(t, m.join(t, left[c.a], 0, app), m.join(t, right[c.b], 1, app)))
 					})
 				}
 			})
@@ -127,11 +128,10 @@ func (m *mesh) homes(prefix string) map[natlab.NAT]*natlab.Host {
 	return all
 }
 
-// meet has two peers join an app, waits until each has the other on the path that
-// is wanted, and sees that they hear each other, once.
-func (m *mesh) meet(t *testing.T, c cell, left, right *natlab.Host) outcome {
-	app := fmt.Sprint(c)
-	a, b := m.join(t, left, 0, app), m.join(t, right, 1, app)
+// settle waits until each of two peers has the other on the path that is wanted, and
+// sees that they hear each other, once.
+func (c cell) settle(t *testing.T, a, b *natlab.Process) outcome {
+	t.Helper()
 	var joined, there time.Time
 	var ways []way
 	for _, p := range []*natlab.Process{a, b} {

@@ -101,6 +101,16 @@ func (r *results) entry(a, b natlab.NAT, turn bool) string {
 	return strings.Join(paths, ", ") + ", " + strings.Join(seconds, " and ") + " s"
 }
 
+// diagonal is the table of browsers, each home with another of its kind.
+func diagonal(chromium, golang *results) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "Run on %s; paths and seconds as above.\n\n| both homes | Chromium and Chromium | Chromium and Go |\n|---|---|---|\n", today())
+	for _, kind := range natlab.Kinds() {
+		fmt.Fprintf(&b, "| %s | %s | %s |\n", kind, chromium.entry(kind, kind, true), golang.entry(kind, kind, true))
+	}
+	return b.String()
+}
+
 // trouble is what came of a transfer that was disturbed.
 type trouble struct {
 	what          string

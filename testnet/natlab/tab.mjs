@@ -1,0 +1,45 @@
+// A tab of Chromium with a peer of our own SDK: node tab.mjs NODE APP. It does what the program "peer" of peer_test.go does,
+// and prints the same: says hello to whom it meets, and a line of JSON for all that happens. Browser, page and the page's
+// server are on the machine on which it is started.
+
+import { setTimeout as pause } from 'node:timers/promises';
+import { openBrowser } from '../e2e/browser.mjs';
+
+const [node, app] = process.argv.slice(2);
+const LOOK_EVERY = 20;
+
+// The node's certificate is the lab's own.
+const browser = await openBrowser({ flags: ['--ignore-certificate-errors'], pages: ['ways'] });
+let over = false;
+for (const signal of ['SIGTERM', 'SIGINT']) process.on(signal, () => (over = true));
+
+const print = (event) => console.log(JSON.stringify({ At: new Date().toISOString(), ...event }));
+
+/** A way as the program "peer" prints it. */
+const shown = ({ path, transport = '', server = '', noDirect = '', noTurn = '' }) => ({ Path: path, Transport: transport, Server: server, no_direct: noDirect, no_turn: noTurn });
+
+try {
+  const tab = await browser.open('ways');
+  await tab.call('join', { urls: [node], app });
+  print({ Event: 'joined' });
+  const ways = new Map(); // of each peer, as text
+  for (let said = 0; !over; await pause(LOOK_EVERY)) {
+    const { peers, heard } = await tab.call('state');
+    for (const { id, way } of peers) {
+      const text = JSON.stringify(way);
+      if (ways.get(id) === text) continue;
+      print({ Event: ways.has(id) ? 'path' : 'peer', Way: shown(way) });
+      if (!ways.has(id)) await tab.call('say', 'hello');
+      ways.set(id, text);
+    }
+    for (const id of ways.keys()) {
+      if (peers.some((peer) => peer.id === id)) continue;
+      ways.delete(id);
+      print({ Event: 'leave' });
+    }
+    for (const [, text] of heard.slice(said)) print({ Event: 'message', Text: text });
+    said = heard.length;
+  }
+} finally {
+  await browser.close();
+}
