@@ -66,7 +66,8 @@ func (s *Server) anyPort() int {
 	return int(s.cfg.MinPort) + rand.IntN(int(s.cfg.MaxPort)-int(s.cfg.MinPort)+1)
 }
 
-// toldAddress is the relayed address that a client is told.
+// toldAddress is the relayed address that a client is told: one that the node is
+// known by, or, if it is known by none of that family, its own.
 func (f *front) toldAddress(network string, client netip.AddrPort) (netip.Addr, error) {
 	fits := func(a netip.Addr) bool { return a.IsValid() && a.Is4() == (network == "udp4") }
 	known := f.s.addresses.known()
@@ -75,26 +76,32 @@ func (f *front) toldAddress(network string, client netip.AddrPort) (netip.Addr, 
 			return a, nil
 		}
 	}
-	if len(known) > 0 {
-		return netip.Addr{}, errNoFamily
-	}
-	if at := addrPort(f.LocalAddr()).Addr(); fits(at) && !at.IsUnspecified() {
+	if at := addrPort(f.LocalAddr()).Addr(); len(known) == 0 && fits(at) && !at.IsUnspecified() {
 		return at, nil
 	}
-	// Nothing is sent by this: the system says from which address it would be.
 	to := client
 	if !fits(client.Addr()) {
-		to = netip.AddrPortFrom(netip.MustParseAddr("192.0.2.1"), 9)
-		if network == "udp6" {
-			to = netip.AddrPortFrom(netip.MustParseAddr("2001:db8::1"), 9)
-		}
+		to = anywhere(network)
 	}
+	// Nothing is sent by this: the system says from which address it would be.
 	c, err := new(net.Dialer).DialContext(context.Background(), network, to.String())
 	if err != nil {
 		return netip.Addr{}, errNoFamily
 	}
 	defer c.Close()
-	return addrPort(c.LocalAddr()).Addr(), nil
+	own := addrPort(c.LocalAddr()).Addr()
+	if len(known) > 0 && !public(own) && !f.s.cfg.AllowPrivate {
+		return netip.Addr{}, errNoFamily // behind a NAT, and what it has outside is not known
+	}
+	return own, nil
+}
+
+// anywhere is an address that is reached like most.
+func anywhere(network string) netip.AddrPort {
+	if network == "udp6" {
+		return netip.AddrPortFrom(netip.MustParseAddr("2001:db8::1"), 9)
+	}
+	return netip.AddrPortFrom(netip.MustParseAddr("192.0.2.1"), 9)
 }
 
 // bindHost is the address that the socket of a relayed address is bound to: the

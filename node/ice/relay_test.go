@@ -50,10 +50,19 @@ func TestIPv6(t *testing.T) {
 	if !hasIPv6() {
 		t.Skip("this machine has no IPv6")
 	}
+	for name, public := range map[string]func() []netip.Addr{
+		"its sockets' addresses": nil,
+		"known by IPv4 only":     addressesOf("127.0.0.1"),
+	} {
+		t.Run(name, func(t *testing.T) { relayIPv6(t, public) })
+	}
+}
+
+func relayIPv6(t *testing.T, public func() []netip.Addr) {
 	var six netip.AddrPort
 	sc := serve(t, func(c *Config) {
 		p := listenUDP(t, "[::1]:0")
-		c.Packets, six = append(c.Packets, p), addrPort(p.LocalAddr())
+		c.Public, c.Packets, six = public, append(c.Packets, p), addrPort(p.LocalAddr())
 	})
 	user, password := sc.Credentials([]byte("alice"))
 	client := func() net.PacketConn {

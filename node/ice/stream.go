@@ -14,7 +14,7 @@ const (
 	firstMessage = 10 * time.Second // for the handshake of TLS and the first message
 	idleBefore   = 30 * time.Second // without a message, and without an allocation
 	idleAfter    = 11 * time.Minute // with one; a client that lives refreshes it in 10
-	slowWrite    = 10 * time.Second // that a client may take to read
+	slowWrite    = time.Minute      // that a client may take to read: the network may be away for a while
 )
 
 var errFrame = errors.New("neither STUN nor ChannelData of a size that is taken")
