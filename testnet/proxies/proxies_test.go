@@ -221,12 +221,15 @@ func TestAddresses(t *testing.T) {
 					}
 				}
 			}
-			// Beside the proxy, the header is only words.
+			// Beside the proxy, the header is only words: it takes no room of others.
 			direct := p.node.Addr().String()
 			for i := range most + 1 {
-				header := http.Header{"X-Forwarded-For": {fmt.Sprintf("203.0.113.%d", i)}}
+				header := http.Header{"X-Forwarded-For": {"127.0.0.5"}}
 				if ws, _ := p.dialAt(direct, "ws://"+direct, "127.0.0.4", "/y-webrtc", header); (ws != nil) != (i < most) {
 					t.Errorf("client %d beside the proxy: let in: %v", i, ws != nil)
+				}
+				if ws, status := p.dial("127.0.0.5", "/y-webrtc", nil); (ws != nil) != (i < most) {
+					t.Errorf("client %d of an address that others name: status %d", i, status)
 				}
 			}
 		})
