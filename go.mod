@@ -7,6 +7,9 @@ require (
 	github.com/anacrolix/log v0.15.2
 	github.com/flynn/noise v1.1.0
 	github.com/gorilla/websocket v1.5.3
+	github.com/huin/goupnp v1.3.1
+	github.com/jackpal/go-nat-pmp v1.1.0
+	github.com/libp2p/go-netroute v0.4.0
 	github.com/pion/logging v0.2.4
 	github.com/pion/stun/v4 v4.0.0
 	github.com/pion/transport/v4 v4.1.0

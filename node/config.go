@@ -94,6 +94,10 @@ type Config struct {
 	// TURNRate is how many bytes a second TURN relays for a peer, TURNDay how many
 	// a day it relays in all; zero is ice.Quota's default, negative no bound.
 	TURNRate, TURNDay int64
+	// Portmap has the router of a home let in the node's ports, by PCP, NAT-PMP or
+	// UPnP: its own, the DHT's, those of STUN and TURN, and TURNPorts if they are at
+	// most 16.
+	Portmap bool
 	// ICEHost is where peers reach STUN and TURN; empty is the host at which they
 	// reach the node.
 	ICEHost string

@@ -22,6 +22,7 @@ import (
 	"github.com/peerservers/peerserver/node/door"
 	"github.com/peerservers/peerserver/node/door/native"
 	"github.com/peerservers/peerserver/node/ice"
+	"github.com/peerservers/peerserver/node/portmap"
 	"github.com/peerservers/peerserver/protocol"
 	"github.com/peerservers/peerserver/relay"
 )
@@ -49,6 +50,7 @@ type Node struct {
 	outside       atomic.Pointer[outside]      // what it has found; nil: nothing yet
 	recording     sync.Mutex                   // of what the record says
 	load          atomic.Int32                 // class of load
+	mapper        *portmap.Mapper              // nil: no router is asked
 	doors         []door.Door
 	native        *native.Door   // one of them, nil when it is off
 	sockets       *http.ServeMux // requests for a WebSocket
@@ -162,6 +164,7 @@ func (n *Node) build() (err error) {
 		return err
 	}
 	n.openReach()
+	n.openPortmap()
 	n.host = door.NewHost(door.Config{
 		Log: cfg.Log, AllowPrivate: cfg.AllowPrivate, Quota: cfg.Quota,
 		TrustedProxies: cfg.TrustedProxies, Origins: cfg.Origins, Tokens: cfg.Tokens,
@@ -258,6 +261,9 @@ func (n *Node) Serve(ctx context.Context) error {
 	}
 	if n.reach != nil {
 		services = append(services, n.serveReach)
+	}
+	if n.mapper != nil {
+		services = append(services, n.mapper.Serve)
 	}
 	if n.certs != nil {
 		services = append(services, n.serveTLS)

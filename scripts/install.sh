@@ -41,6 +41,7 @@ system() {
   has caddy || want+=(caddy)
   has nginx || [ -x /usr/sbin/nginx ] || want+=(nginx)
   has turnutils_uclient || want+=(coturn)
+  has miniupnpd || [ -x /usr/sbin/miniupnpd ] || want+=(miniupnpd-nftables)
   [ ${#want[@]} -gt 0 ] || return 0
   if [ "$(id -u)" != 0 ] || ! has apt-get; then
     echo "lacking, and not installed, for that needs root and apt: ${want[*]}"

@@ -15,5 +15,6 @@ func iceFlags(fs *flag.FlagSet, cfg *node.Config) {
 	fs.Int64Var(&cfg.TURNRate, "turn-rate", 0, "how many `bytes` a second TURN relays for one peer; 2 MiB when 0, no bound when -1")
 	fs.Int64Var(&cfg.TURNDay, "turn-day", 0, "how many `bytes` a day TURN relays in all; 128 GiB when 0, no bound when -1")
 	fs.BoolVar(&cfg.TURNAllowPrivate, "turn-allow-private", false, "let TURN relay to private and loopback addresses: whoever uses it is then inside this network")
+	fs.BoolVar(&cfg.Portmap, "portmap", false, "have the router of a home let in the node's ports, by PCP, NAT-PMP or UPnP; --turn-ports too if they are at most 16")
 	fs.StringVar(&cfg.ICEHost, "ice-host", "", "`host` at which peers reach STUN and TURN, where it is another than the node's, as behind a proxy on another machine")
 }
