@@ -301,3 +301,36 @@ func ping(ws *websocket.Conn) error {
 	}
 	return err
 }
+
+// STUN and TURN are on the node's port too, under TLS and beside it. Who has such
+// a connection does not hold up the end of the node.
+func TestSTUNOnThePort(t *testing.T) {
+	ca := newIssuer(t)
+	cert, key := ca.files(t.TempDir(), 2, time.Now().Add(time.Hour), "node.test")
+	var conns []net.Conn
+	t.Cleanup(func() { // after the node's end
+		for _, c := range conns {
+			c.Close()
+		}
+	})
+	n := startNode(t, node.Config{TLSCert: cert, TLSKey: key, TURN: true, TURNAllowPrivate: true, STUN: "127.0.0.1:0", TURNTLS: "127.0.0.1:0"})
+	asks := append([]byte{0, 1, 0, 0, 0x21, 0x12, 0xa4, 0x42}, "transaction."...)
+	for _, over := range []*tls.Config{nil, ca.client("node.test")} {
+		c, err := net.Dial("tcp", n.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if over != nil {
+			c = tls.Client(c, over)
+		}
+		conns = append(conns, c)
+		c.SetDeadline(time.Now().Add(patience))
+		answer := make([]byte, len(asks))
+		if _, err = c.Write(asks); err == nil {
+			_, err = io.ReadFull(c, answer)
+		}
+		if err != nil || answer[0] != 1 || answer[1] != 1 || !bytes.Equal(answer[4:], asks[4:]) {
+			t.Errorf("TLS %v: %x, %v", over != nil, answer, err)
+		}
+	}
+}
