@@ -38,6 +38,24 @@ type foundNode struct {
 	After   float64         `json:"after_ms"` // of the lookup
 }
 
+// servers are the ports of what the node has for connections of peers.
+func (n *foundNode) servers() string {
+	var list []string
+	if n.STUN != 0 {
+		list = append(list, fmt.Sprint("STUN ", n.STUN))
+	}
+	if n.TURN != 0 {
+		list = append(list, fmt.Sprint("TURN ", n.TURN))
+	}
+	for _, p := range n.TURNTLS {
+		list = append(list, fmt.Sprint("TURN over TLS ", p))
+	}
+	if len(list) == 0 {
+		return "no STUN"
+	}
+	return strings.Join(list, ", ")
+}
+
 // lookupCost is what --json prints of the lookup itself.
 type lookupCost struct {
 	Queries    int     `json:"queries"`
@@ -121,7 +139,7 @@ func (l *lookup) run(ctx context.Context, s streams, app protocol.AppID) error {
 		}
 		nodes = append(nodes, n)
 		if !l.json {
-			fmt.Fprintf(s.out, "%s  %s  record of %s, verified\n", n.Node, strings.Join(n.URLs, " "), n.Issued.Format(time.RFC3339))
+			fmt.Fprintf(s.out, "%s  %s  %s  record of %s, verified\n", n.Node, strings.Join(n.URLs, " "), n.servers(), n.Issued.Format(time.RFC3339))
 		}
 	})
 	end()

@@ -48,6 +48,19 @@ func TestLookup(t *testing.T) {
 	}
 }
 
+// TestLookupServers: the ports of a node are said with what they are for.
+func TestLookupServers(t *testing.T) {
+	for want, n := range map[string]foundNode{
+		"no STUN":   {},
+		"STUN 3478": {STUN: 3478},
+		"STUN 3478, TURN 3479, TURN over TLS 5349, TURN over TLS 443": {STUN: 3478, TURN: 3479, TURNTLS: []uint16{5349, 443}},
+	} {
+		if got := n.servers(); got != want {
+			t.Errorf("%q, want %q", got, want)
+		}
+	}
+}
+
 // TestLookupSaysWhatIsWrong: each error says what to do.
 func TestLookupSaysWhatIsWrong(t *testing.T) {
 	for _, c := range []struct{ args, says string }{
