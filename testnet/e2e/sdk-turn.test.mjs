@@ -103,6 +103,14 @@ function assertCounted(numbers, atLeast) {
   assert.ok(numbers.length >= atLeast, `${numbers.length} of ${atLeast} came`);
 }
 
+/** Waits until a tab has heard a higher number. */
+function heardAbove(tab, id, number) {
+  const goesOn = async () => {
+    while (((await tab.call('numbers', id)).at(-1) ?? 0) <= number) await apart(0.05);
+  };
+  return within(MENDED_WITHIN, 'messages come again', goesOn(), () => tab.detail());
+}
+
 async function diagnosed(tab, options) {
   const before = await tab.call('connections');
   const found = await within(DIAGNOSED_WITHIN, 'the diagnosis ends', tab.call('diagnose', options), () => tab.detail());
@@ -198,6 +206,44 @@ test('all is dropped but the node: over nodes; then TURN by TCP passes, and no m
   });
 }));
 
+test('UDP stops to pass between two who are connected: over TURN by TCP, and nothing is lost', (t) => withTabs(['Chromium', 'Chromium'], async (nodes, ...tabs) => {
+  const { ids } = await ways(tabs, nodes, 'direct');
+  await Promise.all(tabs.map((tab) => tab.call('count', 50)));
+  await apart(2);
+  await dropping(RULES.udp, async () => {
+    const began = Date.now();
+    await Promise.all(tabs.map((tab) => until(MENDED_WITHIN, 'it goes over TURN', tab, connected('turn', 'tcp'))));
+    report(t, 'over TURN', Date.now() - began);
+    const { counted } = await tabs[0].call('state');
+    await heardAbove(tabs[1], ids[0], counted);
+    report(t, 'messages', Date.now() - began);
+    await Promise.all(tabs.map((tab) => tab.call('stop')));
+    await apart(1);
+    for (const [i, tab] of tabs.entries()) {
+      assertCounted(await tab.call('numbers', ids[1 - i]), 60);
+      assert.deepEqual((await tab.call('state')).events.map(([event, , more]) => [event, more]), [['peer', undefined], ['path', 'turn']]);
+    }
+  });
+}));
+
+test('UDP stops to pass in the middle of a transfer: it goes on over TURN', (t) => withTabs(['Chromium', 'Chromium'], async (nodes, ...tabs) => {
+  await ways(tabs, nodes, 'direct');
+  tabs[0].call('flood').catch(() => {});
+  const above = async (bytes) => {
+    while ((await tabs[1].call('flooded')) <= bytes) await apart(0.05);
+  };
+  await within(MEET_WITHIN, 'it begins', above(1 << 20));
+  await apart(11); // a connection that is as new as that is given more time
+  await dropping(RULES.udp, async () => {
+    const began = Date.now();
+    await apart(0.5);
+    await within(MENDED_WITHIN, 'it goes on', above((await tabs[1].call('flooded')) + (1 << 20)), () => tabs[1].detail());
+    report(t, 'goes on', Date.now() - began);
+    await tabs[0].call('stop');
+    for (const tab of tabs) assert.deepEqual((await tab.call('state')).events.map(([event, , more]) => [event, more]), [['peer', undefined], ['path', 'turn']]);
+  });
+}));
+
 test('credentials are renewed before they expire: another allocation, and messages come all the while', (t) => withTabs(['Chromium', 'Chromium'], async (nodes, ...tabs) => {
   const { ids } = await ways(tabs, nodes, 'turn', 'udp', { iceTransportPolicy: 'relay', ttl: 30 });
   const before = await tabs[0].call('fragment', ids[1]);
@@ -230,10 +276,7 @@ test('nothing passes for 10 s: it goes on, without a new join, and nothing is lo
   const cut = [['pref', '50', 'ipproto', 'udp', 'to', ADDRESS, 'blackhole'], ['pref', '51', 'ipproto', 'tcp', 'to', ADDRESS, 'blackhole']];
   await dropping(cut, () => apart(10));
   const [{ counted }, began] = [await tabs[0].call('state'), Date.now()];
-  const goesOn = async () => {
-    while (((await tabs[1].call('numbers', ids[0])).at(-1) ?? 0) <= counted) await apart(0.05);
-  };
-  await within(MENDED_WITHIN, 'messages come again', goesOn(), () => tabs[1].detail());
+  await heardAbove(tabs[1], ids[0], counted);
   report(t, 'messages', Date.now() - began);
   await Promise.all(tabs.map((tab) => until(MENDED_WITHIN, 'it has a node', tab, ({ node }) => node !== undefined)));
   report(t, 'node', Date.now() - began);

@@ -8,6 +8,7 @@ const LABELS = ['peerserver', 'peerserver.control'] as const; // of channels 0 a
 const FULL = 1 << 20; // bytes that wait in a channel before send waits
 const MAX_HELD = 4 << 20; // bytes that come before somebody takes them
 export const MAX_CANDIDATES = 128;
+const STUCK_AFTER = 1000; // nothing of what waits has gone, and nothing has come
 const LOOKS = [2000, 10_000]; // at the way it goes, where the browser does not tell when it is another
 
 export interface AttemptHost {
@@ -17,6 +18,8 @@ export interface AttemptHost {
   candidate(attempt: Attempt, candidate: RTCIceCandidateInit): void;
   negotiate(attempt: Attempt): void;
   incoming(channel: RTCDataChannel): void;
+  /** What waits to be sent does not go. */
+  stuck(attempt: Attempt): void;
 }
 
 export type Sink = (channel: number, data: Bytes) => void;
@@ -45,6 +48,9 @@ export class Attempt {
   readonly #host: AttemptHost;
   #configuration: RTCConfiguration;
   #reasons: Reasons | undefined;
+  #watch: ReturnType<typeof setTimeout> | undefined; // while something waits to be sent
+  #sent = 0; // bytes
+  #came = false; // something, since it was looked at
   readonly #looks: ReturnType<typeof setTimeout>[] = [];
   #sink: Sink | undefined;
   #held: [channel: number, data: Bytes][] = [];
@@ -91,6 +97,7 @@ export class Attempt {
   }
 
   #message(id: number, data: Bytes): void {
+    this.#came = true;
     if (this.#sink) return this.#sink(id, data);
     this.#heldBytes += data.length;
     if (this.#heldBytes <= MAX_HELD) this.#held.push([id, data]);
@@ -109,6 +116,8 @@ export class Attempt {
     const channel = this.#channels[id];
     if (channel?.readyState !== 'open') throw new PeerserverError('node_gone', 'the connection has ended');
     channel.send(data as Uint8Array<ArrayBuffer>);
+    this.#sent += data.length;
+    this.#watch ??= this.#watched();
     if (channel.bufferedAmount < FULL) return;
     await new Promise<void>((resolve, reject) => {
       const closed = () => reject(new PeerserverError('node_gone', 'the connection has ended'));
@@ -118,6 +127,22 @@ export class Attempt {
       }, { once: true });
       channel.addEventListener('close', closed, { once: true });
     });
+  }
+
+  get #waiting(): number {
+    return this.#channels.reduce((sum, { bufferedAmount }) => sum + bufferedAmount, 0);
+  }
+
+  /** A browser takes 5 s and more to see that nothing passes; a transfer shows it before. */
+  #watched(): ReturnType<typeof setTimeout> | undefined {
+    const waiting = this.#waiting;
+    const gone = this.#sent - waiting;
+    this.#came = false;
+    if (waiting === 0) return undefined;
+    return setTimeout(() => {
+      if (this.#sent - this.#waiting <= gone && !this.#came) this.#host.stuck(this);
+      this.#watch = this.#watched();
+    }, STUCK_AFTER);
   }
 
   /** Other servers are for the next ICE restart. */
@@ -151,7 +176,7 @@ export class Attempt {
 
   close(): void {
     this.#ended = true;
-    for (const look of this.#looks) clearTimeout(look);
+    for (const timer of [...this.#looks, this.#watch]) clearTimeout(timer);
     this.#reasons = this.reasons; // the connection tells no more when it is closed
     this.#sink = undefined;
     this.#held = [];

@@ -11,6 +11,8 @@ const BACKOFF_LEAST = 5000; // while the connection goes over nodes
 const BACKOFF_MOST = 60_000;
 const TROUBLE_AFTER = 500; // without a way, before an ICE restart
 const RESTART_EVERY = 5000;
+const SETTLED_AFTER = 10_000; // a connection: SCTP waits for some seconds before it sends again what was lost
+const AGAIN_AFTER = 2000; // the first one, with more servers
 const RESTART_LEAST = 1000; // between two, whatever happens
 const FORGOTTEN_AFTER = 30_000; // a restart: the next one is a first one
 const WIDEN_AFTER = 1500; // with an answer, but no connection: by the lower side, and later by the higher
@@ -64,7 +66,8 @@ export class Negotiation implements AttemptHost {
   #trouble: Timer; // until the next ICE restart
   #mended: Timer;
   #widen: Timer; // to all servers
-  #restarted = 0; // when
+  #restarted = -Infinity; // when
+  #connected = 0; // when
   #turn: Promise<void> = Promise.resolve(); // signals are taken one after the other
   #waiting = 0;
   #candidates: RTCIceCandidateInit[] = [];
@@ -230,6 +233,7 @@ export class Negotiation implements AttemptHost {
       clearTimeout(this.#trouble);
       clearTimeout(this.#mended);
       this.#mended = undefined;
+      this.#connected = performance.now();
       attempt.restarts = 0;
     } else if ((state === 'disconnected' || state === 'failed') && attempt.open) {
       this.#peer.troubled();
@@ -259,6 +263,14 @@ export class Negotiation implements AttemptHost {
     this.#peer.incoming(channel);
   }
 
+  stuck(attempt: Attempt): void {
+    const now = performance.now();
+    if (this.attempt !== attempt || now - this.#connected < SETTLED_AFTER) return;
+    if (now - this.#restarted < (attempt.restarts > 1 ? FORGOTTEN_AFTER : AGAIN_AFTER)) return;
+    this.#peer.troubled();
+    this.mend();
+  }
+
   // ICE restarts.
 
   /** Looks for another way: the lower side by an offer at once, the other when none has come. */
@@ -267,15 +279,16 @@ export class Negotiation implements AttemptHost {
     if (!attempt?.open) return;
     clearTimeout(this.#trouble);
     const since = performance.now() - this.#restarted;
-    if (since < RESTART_EVERY) {
-      this.#trouble = setTimeout(() => this.#mendAgain(attempt), RESTART_EVERY - since);
+    const every = pauseOf(attempt);
+    if (since < every) {
+      this.#trouble = setTimeout(() => this.#mendAgain(attempt), every - since);
       return;
     }
     if (this.#peer.lower) {
       this.#restart(attempt);
     } else {
       this.#trouble = setTimeout(() => {
-        if (performance.now() - this.#restarted >= RESTART_EVERY) this.#restart(attempt);
+        if (performance.now() - this.#restarted >= every) this.#restart(attempt);
       }, MEND_AFTER);
     }
   }
@@ -287,7 +300,7 @@ export class Negotiation implements AttemptHost {
   #restart(attempt: Attempt): void {
     this.#restarting(attempt);
     this.#reoffer(attempt, true);
-    this.#trouble = setTimeout(() => this.#mendAgain(attempt), RESTART_EVERY);
+    this.#trouble = setTimeout(() => this.#mendAgain(attempt), pauseOf(attempt));
   }
 
   #reoffer(attempt: Attempt, iceRestart: boolean): void {
@@ -408,6 +421,11 @@ export class Negotiation implements AttemptHost {
   async #add(attempt: Attempt, list: RTCIceCandidateInit[]): Promise<void> {
     for (const candidate of list.slice(0, MAX_CANDIDATES)) await attempt.pc.addIceCandidate(candidate).catch(() => {});
   }
+}
+
+/** Milliseconds until the next ICE restart, if there has been one. */
+function pauseOf({ restarts }: Attempt): number {
+  return restarts > 1 ? RESTART_EVERY : AGAIN_AFTER;
 }
 
 function isDescription(said: unknown, type: 'offer' | 'answer'): said is Description {

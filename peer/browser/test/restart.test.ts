@@ -18,7 +18,7 @@ class Connection {
   remoteDescription: { type: string; sdp: string } | null = null;
   configuration: RTCConfiguration;
   onconnectionstatechange = () => {};
-  readonly channels: { readyState: string; onopen?: () => void }[] = [];
+  readonly channels: { readyState: string; bufferedAmount: number; onopen?: () => void; send: (data: Uint8Array) => void; onmessage?: (event: object) => void }[] = [];
   #fragment = 0;
 
   constructor(configuration: RTCConfiguration) {
@@ -27,7 +27,10 @@ class Connection {
   }
 
   createDataChannel(): object {
-    const channel = { readyState: 'connecting' };
+    const channel = {
+      readyState: 'connecting', bufferedAmount: 0,
+      send: (data: Uint8Array) => void (channel.bufferedAmount += data.length),
+    };
     this.channels.push(channel);
     return channel;
   }
@@ -232,4 +235,35 @@ test('a connection that is lost for 20 s ends, and so does the next one', () => 
     await it.pass(21_000);
     assert.equal(it.told.filter((told) => told === 'ended').length, i + 1);
   }
+}));
+
+test('what waits to be sent does not go: an ICE restart before the browser sees that nothing passes', () => scene(async (it) => {
+  await opened(it);
+  const { channels } = Connection.last;
+  const send = () => void it.negotiation.attempt?.send(0, new Uint8Array(1000));
+  const go = (bytes: number) => { for (const channel of channels) channel.bufferedAmount = Math.max(0, channel.bufferedAmount - bytes); };
+  send();
+  go(1000);
+  await it.pass(3000);
+  for (let i = 0; i < 10; i++) { // more than goes
+    send();
+    send();
+    go(1000);
+    await it.pass(900);
+  }
+  for (let i = 0; i < 5; i++) { // acknowledged late, but something comes
+    channels[0]?.onmessage?.({ data: new ArrayBuffer(1) });
+    await it.pass(900);
+  }
+  assert.deepEqual([it.offers(), it.told], [['1'], ['opened']]);
+  await it.pass(1500);
+  assert.deepEqual([it.offers(), it.told], [['1', '2'], ['opened', 'troubled']]);
+  assert.equal(Connection.last.configuration, FEW);
+  await it.answer();
+  await it.pass(2500);
+  assert.deepEqual(it.offers(), ['1', '2', '3']);
+  assert.equal(Connection.last.configuration, ALL);
+  await it.answer();
+  await it.pass(20_000); // the rest is for the browser to see
+  assert.deepEqual(it.offers(), ['1', '2', '3']);
 }));

@@ -9,6 +9,8 @@ const events = []; // [event, id, ...]
 const counters = new Set();
 let room;
 let counted = 0;
+let flooding = false;
+let flooded = 0;
 
 const shown = ({ id, name, path, way, open, lost, links, node }) => ({ id, name, path, way, open, lost, node, links: links.map((link) => ({ id: link.id, path: link.path })) });
 
@@ -45,7 +47,10 @@ globalThis.peer = {
     room.on('peer', note('peer'));
     room.on('leave', note('leave'));
     room.on('path', note('path'));
-    room.on('message', (peer, data) => heard.push([peer.id, new TextDecoder().decode(data)]));
+    room.on('message', (peer, data) => {
+      if (data.length < 1000) heard.push([peer.id, new TextDecoder().decode(data)]);
+      else flooded += data.length;
+    });
     room.on('broadcast', (sender, data) => broadcasts.push([sender.id, new TextDecoder().decode(data)]));
     room.handle('add', ([a, b]) => a + b);
     return room.id;
@@ -60,7 +65,15 @@ globalThis.peer = {
       for (const peer of room.peers) peer.send(String(counted)).catch(() => {});
     }, every));
   },
+  /** Sends all that goes, until `stop`. */
+  async flood() {
+    flooding = true;
+    while (flooding) for (const peer of room.peers) await peer.send(new Uint8Array(16_384)).catch(() => {});
+  },
+  /** Bytes of others' floods. */
+  flooded: () => flooded,
   stop() {
+    flooding = false;
     for (const counter of counters) clearInterval(counter);
     counters.clear();
   },
