@@ -25,6 +25,7 @@ func TestMain(m *testing.M) {
 		"watch": watch,
 		"flood": flood,
 		"peer":  memberProgram,
+		"dht":   dhtNodes,
 	})
 }
 

@@ -67,6 +67,7 @@ const (
 	TURNAddress    Code = "turn_private_address"
 	TURNOther      Code = "turn_other_failed"
 	UDPBlocked     Code = "udp_blocked"
+	UDPUnknown     Code = "udp_not_seen"
 	NATSymmetric   Code = "nat_symmetric"
 	NATUnknown     Code = "nat_unknown"
 	NotTried       Code = "not_tried"
@@ -141,6 +142,7 @@ func Faults() []Fault {
 		{TURNAddress, Failed, "The node does not know its public address: see the findings on reach, and let it link to other nodes."},
 		{TURNOther, Warning, "That is for the other node's operator; peers of this node try it too. If it refuses the credentials, compare the clocks of the two."},
 		{UDPBlocked, Warning, "That is about the network that doctor runs on: have its firewall let UDP out. TURN over TCP or TLS helps peers there."},
+		{UDPUnknown, Skipped, "Run doctor on a network that lets UDP out."},
 		{NATSymmetric, Warning, "That is about the network that doctor runs on: peers there need TURN or IPv6."},
 		{NATUnknown, Skipped, "Two STUN servers are needed for it: it is known when the node is linked to another that has one."},
 		{NotTried, Skipped, "Nothing: there is no need here, or no way."},

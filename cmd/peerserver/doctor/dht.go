@@ -65,6 +65,9 @@ func (s *subject) checkPort(ctx context.Context) Finding {
 			return ok("UDP port %s answers as a node of the DHT.", port)
 		}
 	}
+	if s.isBlocked(ctx) {
+		return bad(UDPUnknown, "UDP port %s does not answer, as nothing else does over UDP.", s.dhtPorts()[0])
+	}
 	if s.stats == nil {
 		return bad(NotTried, "UDP port %s does not answer as a node of the DHT, and a private node does not say whether it is one.", s.dhtPorts()[0])
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"net"
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 
@@ -69,7 +70,10 @@ func (s *subject) checkSTUN(ctx context.Context) (found []Finding) {
 	if err != nil {
 		return unknown(err)
 	}
-	own, silent := false, 0
+	if s.isBlocked(ctx) {
+		return one(bad(UDPUnknown, "No STUN server answers this machine, of %d on different nodes: nothing is known of their ports.", len(list)))
+	}
+	own := false
 	for _, r := range list {
 		own = own || r.own
 		switch {
@@ -78,10 +82,8 @@ func (s *subject) checkSTUN(ctx context.Context) (found []Finding) {
 		case r.err == nil:
 			found = append(found, ok("STUN answers at %s, of another node.", r.server.String()))
 		case r.own:
-			silent++
 			found = append(found, bad(STUNSilent, "STUN does not answer at UDP port %s.", r.port))
 		default:
-			silent++
 			found = append(found, bad(STUNOther, "STUN does not answer at %s, of another node.", r.server.String()))
 		}
 	}
@@ -89,6 +91,13 @@ func (s *subject) checkSTUN(ctx context.Context) (found []Finding) {
 		found = append(found, bad(STUNNone, "The node has no STUN of its own."))
 	}
 	return found
+}
+
+// isBlocked says whether no UDP comes back to this machine, as far as that can be
+// told: then nothing is known of the ports of the node.
+func (s *subject) isBlocked(ctx context.Context) bool {
+	list, err := s.stun(ctx)
+	return err == nil && len(list) > 1 && !slices.ContainsFunc(list, func(r reply) bool { return r.err == nil })
 }
 
 // checkNAT says what the NAT of this machine's network does: the address that
@@ -104,7 +113,7 @@ func (s *subject) checkNAT(ctx context.Context) []Finding {
 			answer = append(answer, r.at)
 		}
 	}
-	if len(answer) == 0 && len(list) > 1 {
+	if s.isBlocked(ctx) {
 		return one(bad(UDPBlocked, "None of %d STUN servers answers this machine over UDP, while the node does over TCP.", len(list)))
 	}
 	if len(answer) == 0 {

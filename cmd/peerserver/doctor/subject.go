@@ -273,13 +273,14 @@ func short(id string) string { return id[:min(len(id), 8)] }
 
 // length is a time in its largest unit.
 func length(d time.Duration) string {
-	switch d = max(d, -d); {
-	case d >= 48*time.Hour:
-		return fmt.Sprintf("%d days", d/(24*time.Hour))
-	case d >= 2*time.Hour:
-		return fmt.Sprintf("%d hours", d/time.Hour)
-	case d >= 2*time.Minute:
-		return fmt.Sprintf("%d minutes", d/time.Minute)
+	d = max(d, -d)
+	for _, u := range []struct {
+		name string
+		of   time.Duration
+	}{{"days", 24 * time.Hour}, {"hours", time.Hour}, {"minutes", time.Minute}} {
+		if d >= 2*u.of {
+			return fmt.Sprintf("%d %s", d.Round(u.of)/u.of, u.name)
+		}
 	}
-	return fmt.Sprintf("%d seconds", d/time.Second)
+	return fmt.Sprintf("%d seconds", d.Round(time.Second)/time.Second)
 }

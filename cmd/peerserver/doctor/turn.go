@@ -35,6 +35,9 @@ func (s *subject) checkTURN(ctx context.Context) (found []Finding) {
 	if !slices.ContainsFunc(servers, func(u server) bool { return u.own }) {
 		found = one(bad(TURNOff, "The node has no TURN of its own for peers."))
 	}
+	if s.isBlocked(ctx) {
+		servers = slices.DeleteFunc(servers, func(u server) bool { return u.transport == "udp" })
+	}
 	results := make([]Finding, len(servers))
 	var all sync.WaitGroup
 	for i := range servers {
@@ -71,7 +74,7 @@ func (s *subject) tryTURN(ctx context.Context, u *server) Finding {
 	if s.fromOutside(ctx, a, at) {
 		return ok("TURN over %s at %s relays between two peers, and from here.", u.over(), place(u))
 	}
-	if u.own && !s.isBlocked(ctx) {
+	if u.own && s.passesUDP(ctx) {
 		return bad(TURNPorts, "TURN over %s at port %s relays between two peers of its own, but a packet from here does not reach its relay port.", u.over(), u.port)
 	}
 	return ok("TURN over %s at %s relays between two peers.", u.over(), place(u))
@@ -84,11 +87,10 @@ func place(u *server) string {
 	return u.String() + ", of another node,"
 }
 
-// isBlocked says whether no UDP comes back to this machine: then nothing is known
-// of ports elsewhere.
-func (s *subject) isBlocked(ctx context.Context) bool {
+// passesUDP says whether a STUN server answers this machine.
+func (s *subject) passesUDP(ctx context.Context) bool {
 	list, err := s.stun(ctx)
-	return err != nil || !slices.ContainsFunc(list, func(r reply) bool { return r.err == nil })
+	return err == nil && slices.ContainsFunc(list, func(r reply) bool { return r.err == nil })
 }
 
 // failed says why there is no allocation.
