@@ -12,7 +12,7 @@ const (
 	restartAfter = 300 * time.Millisecond // disconnected
 	restartEvery = 3 * time.Second        // without a connection; twice as long each time, but at most
 	restartRarer = 3                      // times
-	restartLeast = time.Second            // between two that the other side asks for
+	restartLeast = time.Second            // between two that are not needed to connect
 	maxRepeats   = 8                      // of one offer
 )
 
@@ -114,7 +114,7 @@ func (m *member) renew() error {
 		return nil
 	}
 	pair, err := m.a.pc.SCTP().Transport().ICETransport().GetSelectedCandidatePair()
-	if err != nil || pair == nil || pair.Local.Typ != webrtc.ICECandidateTypeRelay || time.Since(m.a.configured) < iceLeast {
+	if err != nil || pair == nil || pair.Local.Typ != webrtc.ICECandidateTypeRelay || time.Since(m.a.configured) < restartLeast {
 		return nil //nolint:nilerr // it has ended, and that is told otherwise
 	}
 	return m.mend()

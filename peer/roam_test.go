@@ -185,6 +185,45 @@ func TestAskedToMend(t *testing.T) {
 	}
 }
 
+// TestRenewed: connections over TURN go on with the credentials that the node has
+// named last, whoever asks for them.
+func TestRenewed(t *testing.T) {
+	t.Parallel()
+	i := newInternet(t)
+	node := iceBetween(t, testnet.Start(t, 1).URL(0), named(3600, "first", "turn:"+turnHost+"?transport=udp"))
+	node.later = named(3600, "second", "turn:"+turnHost+"?transport=udp")
+	var who []*talks
+	for _, name := range []string{"alice", "bob"} {
+		who = append(who, talker(t, name, Options{Nodes: []string{node.url}, API: travels(i.home(symmetric)).api()}))
+		who[len(who)-1].knowsOnly(node.url)
+	}
+	who[0].sees("+bob")
+	who[1].sees("+alice")
+	c := converse(t, who[0].Peers()[0], who[1].Peers()[0])
+	for k, s := range who {
+		w := s.Peers()[0].Way()
+		if w.Path != PathTURN {
+			t.Fatalf("it goes %+v", w)
+		}
+		if w.Transport == "" {
+			continue // over the other side's
+		}
+		time.Sleep(restartLeast)
+		i.seen.Store(0)
+		before := fragment(s.Peers()[0].Connection().LocalDescription().SDP)
+		s.asksNow()
+		eventually(t, "it is restarted", func() bool {
+			pc := s.Peers()[0].Connection()
+			return fragment(pc.LocalDescription().SDP) != before && isConnected(pc) && isConnected(who[1-k].Peers()[0].Connection())
+		})
+		if s.userOf(t, true) != "second" || i.seen.Load() == 0 {
+			t.Errorf("%s: the server has not seen the second user", s.opts.Name)
+		}
+	}
+	c.ends(t, who[0], who[1])
+	lives(t, who...)
+}
+
 // TestAddresses: only what is gone is looked after.
 func TestAddresses(t *testing.T) {
 	at := func(s string) netip.Addr { return netip.MustParseAddr(s) }

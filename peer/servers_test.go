@@ -235,6 +235,17 @@ func (r *Room) knowsOnly(node string) {
 	r.homes.urls, r.homes.fixed = []string{node}, true
 }
 
+// asksNow has the room ask its node for servers, as it does before credentials
+// expire.
+func (r *Room) asksNow() {
+	r.servers.mu.Lock()
+	r.servers.due = time.Now()
+	r.servers.mu.Unlock()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.socket.served <- struct{}{}
+}
+
 // A room uses what its node names at the join, asks again in time, and on another
 // node uses what that one names. What it has not asked for it does not take.
 func TestServersOfNode(t *testing.T) {
@@ -254,12 +265,7 @@ func TestServersOfNode(t *testing.T) {
 	if u := alice.userOf(t, true); u != "first" {
 		t.Errorf("the user is %q, which it has not asked for", u)
 	}
-	alice.servers.mu.Lock()
-	alice.servers.due = time.Now()
-	alice.servers.mu.Unlock()
-	alice.Room.mu.Lock()
-	alice.socket.served <- struct{}{}
-	alice.Room.mu.Unlock()
+	alice.asksNow()
 	eventually(t, "it has others", func() bool { return alice.userOf(t, true) == "second" })
 	if n := x.asked(); n != 1 {
 		t.Errorf("it has asked %d times", n)

@@ -21,7 +21,8 @@ type internet struct {
 	t      *testing.T
 	router *vnet.Router
 	homes  int
-	open   atomic.Bool // TURN lets in
+	open   atomic.Bool  // TURN lets in
+	seen   atomic.Int64 // requests of user second
 }
 
 // turnHost is where the server is.
@@ -40,6 +41,9 @@ func newInternet(t *testing.T) *internet {
 	server, err := turn.NewServer(turn.ServerConfig{
 		Realm: "test",
 		AuthHandler: func(a *turn.RequestAttributes) (string, []byte, bool) {
+			if a.Username == "second" {
+				i.seen.Add(1)
+			}
 			return a.Username, turn.GenerateAuthKey(a.Username, a.Realm, "password"), i.open.Load()
 		},
 		PacketConnConfigs: []turn.PacketConnConfig{{
