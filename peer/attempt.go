@@ -29,6 +29,7 @@ type attempt struct {
 	facts   *facts        // of what ways there could be
 
 	opening atomic.Int32 // lanes that are not open
+	closing atomic.Int32 // lanes that have closed
 
 	// Owned by the member's goroutine.
 	offer   uint64                    // sequence of our newest offer, 0: there was none
@@ -97,8 +98,8 @@ func (a *attempt) addLane(id int) error {
 			a.post(event{kind: eventOpen})
 		}
 	})
+	dc.OnClose(a.closes)
 	if id == laneMain {
-		dc.OnClose(func() { a.post(event{kind: eventClosed}) })
 		dc.OnMessage(func(msg webrtc.DataChannelMessage) {
 			if a.carries() {
 				a.p.hand(incoming{data: msg.Data})
@@ -106,10 +107,18 @@ func (a *attempt) addLane(id int) error {
 		})
 		return nil
 	}
-	// The other lane may still have messages.
-	dc.OnClose(func() { a.post(event{kind: eventClosing}) })
 	dc.OnMessage(func(msg webrtc.DataChannelMessage) { a.control(msg.Data) })
 	return nil
+}
+
+// closes is called when all messages of a lane have been taken, and none will
+// come. The other lane may still have some, such as a goodbye.
+func (a *attempt) closes() {
+	kind := eventClosing
+	if int(a.closing.Add(1)) == len(a.lanes) {
+		kind = eventClosed
+	}
+	a.post(event{kind: kind})
 }
 
 func (a *attempt) watch() {

@@ -104,7 +104,7 @@ const (
 	eventCandidate eventKind = iota
 	eventGathered
 	eventOpen
-	eventClosing // its control channel has closed
+	eventClosing // one of its lanes has closed
 	eventClosed
 	eventNegotiate
 	eventShaky   // it is disconnected
@@ -156,6 +156,9 @@ func (m *member) run(inbox <-chan note) {
 		case n := <-inbox:
 			m.told(n)
 		case e := <-m.events:
+			for e.kind == eventClosed && len(inbox) > 0 { // with a goodbye that came before
+				m.told(<-inbox)
+			}
 			if e.a != nil && e.a == m.a || e.a == nil && e.p == m.peer {
 				m.happened(e)
 			}
@@ -268,8 +271,9 @@ func (m *member) backoff() time.Duration {
 // overdue begins anew when an offer, an answer or a connection did not come.
 func (m *member) overdue() {
 	switch {
-	case m.isDirect(), !m.isShown(): // it said goodbye, and its connection is still there
+	case m.isDirect(), !m.isShown(): // it said goodbye, or closed one lane, and its connection is still there
 		m.drop()
+		m.anew()
 	case m.isRelayed() && m.a != nil:
 		m.dropAttempt()
 		m.expect(m.backoff())

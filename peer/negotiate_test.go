@@ -197,6 +197,30 @@ func TestConnectionEnds(t *testing.T) {
 	}
 }
 
+// TestGoodbyeBeforeTheEnd: a goodbye that came over the connection counts, however
+// long it takes to be read. It comes on one channel, and the other may have closed
+// by then.
+func TestGoodbyeBeforeTheEnd(t *testing.T) {
+	t.Parallel()
+	w := wire(t, func(h *protocol.EnvelopeHeader) bool { return h.Kind == protocol.EnvelopeBody_KIND_BYE })
+	w.meet(t, false, true)
+	lower, _ := w.connect(t)
+	lower.mu.Lock()
+	main := lower.lanes[laneMain].dc
+	lower.mu.Unlock()
+	w.lower.mu.Lock() // no envelope is read
+	w.higher.stopWork()
+	for end := time.Now().Add(patience); main.ReadyState() != webrtc.DataChannelStateClosed && time.Now().Before(end); {
+		time.Sleep(time.Millisecond)
+	}
+	time.Sleep(20 * time.Millisecond) // the end is noticed
+	w.lower.mu.Unlock()
+	until(lower.over)
+	if !isClosed(lower.over) || lower.Lost() {
+		t.Errorf("ended: %v, lost: %v", isClosed(lower.over), lower.Lost())
+	}
+}
+
 // TestAppAddsTracks: on both sides at the same time.
 func TestAppAddsTracks(t *testing.T) {
 	w := wire(t, nil)
