@@ -1724,8 +1724,9 @@ func (x *Fail) GetRef() []byte {
 
 // Nodes hands over records of nodes that serve the app and are linked to the
 // sender now; for app 0, to a node that is linked for the first time, of any
-// that are linked, or the sender's own when it has changed. They are hints: each
-// is checked before it is dialled.
+// that are linked, or the sender's own, every hour and when it has changed: one
+// without URLs takes it back. They are hints: each is checked before it is
+// dialled.
 type Nodes struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	App           uint32                 `protobuf:"varint,1,opt,name=app,proto3" json:"app,omitempty"`        // 0: of the mesh

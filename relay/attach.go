@@ -41,7 +41,7 @@ func (l *link) attach(w *wire) bool {
 	w.ping(now)
 	w.tags = make(map[[protocol.TagSize]byte]*swarm)
 	l.mu.Unlock()
-	w.turnKeys(now)
+	w.renew(now, true)
 	if old != nil {
 		old.end(1000)
 	}

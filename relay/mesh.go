@@ -295,10 +295,13 @@ func (r *Relay) linkTo(g *greeting) *link {
 	return l
 }
 
-// keepRecord takes the record of a linked node from itself. Called with mu held.
+// keepRecord takes the record of a linked node from itself; without URLs it takes
+// back the one before. Called with mu held.
 func (r *Relay) keepRecord(l *link, rec *protocol.Record) {
 	l.mu.Lock()
-	l.record = rec
+	if l.record = rec; len(rec.URLs) == 0 {
+		l.record = nil
+	}
 	l.mu.Unlock()
 	if n := r.mesh.nodes[l.node]; n != nil && rec.Seq >= n.record.Seq {
 		n.record = rec

@@ -34,12 +34,16 @@ func (r *Relay) Neighbours() []Neighbour {
 	}
 	r.mu.Unlock()
 	list := make([]Neighbour, 0, len(links))
+	now := time.Now()
 	for _, l := range links {
 		l.mu.Lock()
 		if w := l.w; w != nil && w.resumed {
 			n := Neighbour{Node: l.node, Record: l.record, RTT: w.rtt(), Keys: slices.Clone(l.turnKeys), Address: w.remote}
 			if rec := newest[l.node]; rec != nil && (n.Record == nil || rec.Seq > n.Record.Seq) {
 				n.Record = rec
+			}
+			if n.Record != nil && (len(n.Record.URLs) == 0 || n.Record.Expires().Before(now)) {
+				n.Record = nil
 			}
 			list = append(list, n)
 		}
@@ -49,11 +53,17 @@ func (r *Relay) Neighbours() []Neighbour {
 }
 
 // RecordChanged tells all linked nodes of this one's record, when it says
-// something else than when they were linked.
+// something else than before, or is none any more.
 func (r *Relay) RecordChanged() {
 	own := r.own()
 	if own == nil {
-		return
+		// What they have is taken back by one that names no URL.
+		none := &protocol.Record{Seq: time.Now().UnixMilli(), TTL: protocol.RecordTTL}
+		if err := protocol.SignRecord(r.cfg.Key, none); err != nil {
+			r.log.Error("own record cannot be taken back", "err", err)
+			return
+		}
+		own = none.Signed
 	}
 	r.mu.Lock()
 	links := r.allLinks()
@@ -162,16 +172,24 @@ func (w *wire) rtt() time.Duration {
 // today or tomorrow by the clock of the other node, which may be wrong.
 const turnDays = 2
 
-// turnKeys gives the other node its keys for our TURN server, if there is one.
-func (w *wire) turnKeys(now instant) {
+// renew gives the other node what ends with time, each hour: our record, which it
+// has of the handshake at first, and its keys for our TURN server.
+func (w *wire) renew(now instant, first bool) {
 	l := w.l
-	if l.r.cfg.TURNKeys == nil {
-		return
+	var keys []*protocol.TurnKeys_Key
+	if l.r.cfg.TURNKeys != nil {
+		keys = l.r.cfg.TURNKeys(l.node)
 	}
-	keys := l.r.cfg.TURNKeys(l.node)
+	var own *protocol.SignedRecord
+	if !first {
+		own = l.r.own()
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	w.keysAt = now
+	w.renewed = now
+	if own != nil {
+		w.looseFrame(nodesFrame(0, own))
+	}
 	if len(keys) > 0 {
 		w.looseFrame(&protocol.Frame{Body: &protocol.Frame_TurnKeys{TurnKeys: &protocol.TurnKeys{Keys: keys}}})
 	}

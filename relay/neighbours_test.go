@@ -203,6 +203,18 @@ func TestRecordChanged(t *testing.T) {
 		if n := b.neighbour(a); n.Record == nil || n.Record.STUNPort != 3478 {
 			t.Errorf("the record is %v, want one with a STUN port", n.Record)
 		}
+		sc.wait(3 * time.Hour)
+		if n := b.neighbour(a); n.Record != nil {
+			t.Fatalf("a record that has ended is shown: %v", n.Record)
+		}
+		rec.Seq = time.Now().UnixMilli()
+		if err := protocol.SignRecord(testKeyOf(a), &rec); err != nil {
+			t.Fatal(err)
+		}
+		sc.wait(time.Hour)
+		if n := b.neighbour(a); n.Record == nil || n.Record.Seq != rec.Seq {
+			t.Errorf("the record is %v, want the new one after an hour", n.Record)
+		}
 		old := rec
 		old.Seq, old.STUNPort = rec.Seq-1, 1
 		if err := protocol.SignRecord(testKeyOf(a), &old); err != nil {
@@ -214,6 +226,13 @@ func TestRecordChanged(t *testing.T) {
 			if n := b.neighbour(a); n.Record.Seq != rec.Seq || b.link(a).record.Seq != rec.Seq {
 				t.Errorf("a record that is old or forged is taken: %v", n.Record)
 			}
+		}
+		a.finder.hidden = true
+		sc.wait(time.Second)
+		a.r.RecordChanged()
+		sc.wait(time.Second)
+		if n := b.neighbour(a); n.Record != nil || len(b.r.Records(5)) != 0 {
+			t.Errorf("a record that was taken back is %v", n.Record)
 		}
 	})
 }

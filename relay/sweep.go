@@ -157,10 +157,10 @@ func (l *link) sweep(now instant) {
 		if w.pingDue(now) {
 			w.ping(now)
 		}
-		keysDue := now-w.keysAt >= ns(protocol.TURNKeyEvery)
+		due := now-w.renewed >= ns(protocol.TURNKeyEvery)
 		l.mu.Unlock()
-		if keysDue {
-			w.turnKeys(now)
+		if due {
+			w.renew(now, false)
 		}
 		if quiet >= ns(protocol.LinkSilence) {
 			w.end(1001)

@@ -44,7 +44,7 @@ type wire struct {
 	pong       uint64            // nonce of a Ping to be answered, 0: none
 	rtts       [rttsKept]instant // of the last Pings, a ring
 	measured   int               // how many there were
-	keysAt     instant           // when TurnKeys were sent last
+	renewed    instant           // when TurnKeys and the own record were sent last
 }
 
 func (w *wire) wakeUp() {
