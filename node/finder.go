@@ -22,7 +22,6 @@ import (
 	"google.golang.org/protobuf/encoding/protojson"
 
 	"github.com/peerservers/peerserver/protocol"
-	"github.com/peerservers/peerserver/relay"
 )
 
 // Durations of fetching records from nodes that are known by URL.
@@ -116,7 +115,7 @@ func publicOnly(_, address string, _ syscall.RawConn) error {
 	if err != nil {
 		return err
 	}
-	if !relay.Public(to.Addr()) {
+	if !protocol.Public(to.Addr()) {
 		return protocol.Errorf(protocol.CodeRefused, "the address is not a public one; private ones need --allow-private")
 	}
 	return nil

@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/peerservers/peerserver/protocol"
-	"github.com/peerservers/peerserver/relay"
 )
 
 // Seen is how a request has reached the node, at /v1/seen. It is what tells a
@@ -64,7 +63,7 @@ func class(a netip.Addr) string {
 	switch {
 	case a.IsLoopback():
 		return "loopback"
-	case relay.Public(a):
+	case protocol.Public(a):
 		return "public"
 	}
 	return "private"

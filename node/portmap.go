@@ -2,7 +2,7 @@ package node
 
 import (
 	"github.com/peerservers/peerserver/node/portmap"
-	"github.com/peerservers/peerserver/relay"
+	"github.com/peerservers/peerserver/protocol"
 )
 
 // mostRelayPorts is how many relay ports of TURN a router is asked for: each is a
@@ -59,7 +59,7 @@ func (n *Node) mapped() mapped {
 	if s.Protocol == "" {
 		m.mapper = none
 	}
-	if a := s.Address; relay.Public(a) || (n.cfg.AllowPrivate && a.IsValid() && !a.IsUnspecified()) {
+	if a := s.Address; protocol.Public(a) || (n.cfg.AllowPrivate && a.IsValid() && !a.IsUnspecified()) {
 		m.address = a
 	}
 	stun, _, _ := n.icePorts()

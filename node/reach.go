@@ -222,7 +222,7 @@ func (r *reach) candidates(o *outside) []netip.Addr {
 
 // good says whether an address may be one of this node from outside.
 func (r *reach) good(a netip.Addr) bool {
-	return relay.Public(a) || (r.private && a.IsValid() && !a.IsLoopback() && !a.IsLinkLocalUnicast() && !a.IsMulticast() && !a.IsUnspecified())
+	return protocol.Public(a) || (r.private && a.IsValid() && !a.IsLoopback() && !a.IsLinkLocalUnicast() && !a.IsMulticast() && !a.IsUnspecified())
 }
 
 // ask has other nodes try one thing, and takes the word of two that agree, or of

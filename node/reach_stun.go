@@ -9,7 +9,6 @@ import (
 	"sync"
 
 	"github.com/peerservers/peerserver/protocol"
-	"github.com/peerservers/peerserver/relay"
 )
 
 // stunServer is one of another node. Those of one group have one word together:
@@ -38,7 +37,7 @@ func (r *reach) addresses(ctx context.Context, m mapped) []netip.Addr {
 	}
 	add(m.address)
 	for _, a := range r.interfaces() {
-		if relay.Public(a) {
+		if protocol.Public(a) {
 			add(a)
 		}
 	}

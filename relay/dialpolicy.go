@@ -41,7 +41,7 @@ func (p *DialPolicy) judge(network, address string) (to netip.AddrPort, err erro
 	if port := to.Port(); port < 1024 && port != 80 && port != 443 {
 		return to, protocol.Errorf(protocol.CodeRefused, "dial: of the ports under 1024 only 80 and 443 are allowed")
 	}
-	if p.AllowPrivate || Public(to.Addr()) || (p.Allow != nil && p.Allow(to)) {
+	if p.AllowPrivate || protocol.Public(to.Addr()) || (p.Allow != nil && p.Allow(to)) {
 		return to, nil
 	}
 	return to, protocol.Errorf(protocol.CodeRefused, "dial: the address is not a public one; private ones need --allow-private")
@@ -141,80 +141,5 @@ func (s *places) proved(at net.Addr) {
 	}
 }
 
-// special4 is what is not public of IPv4: the IANA special-purpose registry,
-// multicast, and one public address behind which clouds keep their metadata.
-var special4 = prefixes(
-	"0.0.0.0/8",        // this network; 0.0.0.0 connects to this machine
-	"10.0.0.0/8",       // private
-	"100.64.0.0/10",    // behind carriers' NAT
-	"127.0.0.0/8",      // loopback
-	"168.63.129.16/32", // Azure's metadata
-	"169.254.0.0/16",   // link-local, most clouds' metadata
-	"172.16.0.0/12",    // private
-	"192.0.0.0/24",     // IETF protocols, Oracle's metadata
-	"192.0.2.0/24",     // documentation
-	"192.88.99.0/24",   // 6to4 relays
-	"192.168.0.0/16",   // private
-	"198.18.0.0/15",    // benchmarking
-	"198.51.100.0/24",  // documentation
-	"203.0.113.0/24",   // documentation
-	"224.0.0.0/4",      // multicast
-	"240.0.0.0/4",      // reserved, broadcast
-)
-
-var (
-	// Everything public of IPv6 is in global6, so that what is not listed,
-	// such as loopback, ULA, link-local, multicast and v4-compatible, is not.
-	global6 = netip.MustParsePrefix("2000::/3")
-
-	// special6 is what is not public in global6.
-	special6 = prefixes(
-		"2001::/23",     // IETF protocols and benchmarking; Teredo is looked at before
-		"2001:db8::/32", // documentation
-		"3fff::/20",     // documentation
-	)
-
-	// These carry an IPv4 address, which is the one that counts. The local
-	// NAT64 prefix 64:ff9b:1::/48 is not among them: where in it the address
-	// stands only its network knows.
-	nat64  = netip.MustParsePrefix("64:ff9b::/96")
-	to4    = netip.MustParsePrefix("2002::/16")
-	teredo = netip.MustParsePrefix("2001::/32")
-)
-
-func prefixes(list ...string) []netip.Prefix {
-	ps := make([]netip.Prefix, len(list))
-	for i, s := range list {
-		ps[i] = netip.MustParsePrefix(s)
-	}
-	return ps
-}
-
-// Public says whether an address is one of the public Internet. None with a
-// zone is.
-func Public(a netip.Addr) bool {
-	a = a.Unmap()
-	if a.Is4() {
-		return !within(special4, a)
-	}
-	b := a.As16()
-	switch {
-	case nat64.Contains(a):
-		return Public(netip.AddrFrom4([4]byte(b[12:16])))
-	case to4.Contains(a):
-		return Public(netip.AddrFrom4([4]byte(b[2:6])))
-	case teredo.Contains(a): // its server, and its client with all bits turned
-		return Public(netip.AddrFrom4([4]byte(b[4:8]))) &&
-			Public(netip.AddrFrom4([4]byte{^b[12], ^b[13], ^b[14], ^b[15]}))
-	}
-	return global6.Contains(a) && !within(special6, a)
-}
-
-func within(ps []netip.Prefix, a netip.Addr) bool {
-	for _, p := range ps {
-		if p.Contains(a) {
-			return true
-		}
-	}
-	return false
-}
+// Public says whether an address is one of the public Internet.
+func Public(a netip.Addr) bool { return protocol.Public(a) }

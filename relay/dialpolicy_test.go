@@ -53,7 +53,7 @@ func TestDialPolicyAddresses(t *testing.T) {
 		if err := judge(DialPolicy{}, addr, 8787); code(err) != protocol.CodeRefused {
 			t.Errorf("%s: %v, want refused", addr, err)
 		}
-		if Public(netip.MustParseAddr(addr)) {
+		if protocol.Public(netip.MustParseAddr(addr)) {
 			t.Errorf("%s is public", addr)
 		}
 		if err := judge(DialPolicy{AllowPrivate: true}, addr, 8787); err != nil {
@@ -70,7 +70,7 @@ func TestDialPolicyAddresses(t *testing.T) {
 		}
 	}
 	for _, addr := range allowed {
-		if err := judge(DialPolicy{}, addr, 8787); err != nil || !Public(netip.MustParseAddr(addr)) {
+		if err := judge(DialPolicy{}, addr, 8787); err != nil || !protocol.Public(netip.MustParseAddr(addr)) {
 			t.Errorf("%s: %v", addr, err)
 		}
 	}
@@ -163,7 +163,7 @@ func TestDialPolicyRebinding(t *testing.T) {
 	port, count := knocks(t)
 	url := protocol.LinkURL{Host: "rebind.example", Port: port}
 	resolver := nameServer(t, []string{"1.1.1.1"}, []string{"127.0.0.1"})
-	if looked, err := resolver.LookupNetIP(context.Background(), "ip4", url.Host); err != nil || !Public(looked[0]) {
+	if looked, err := resolver.LookupNetIP(context.Background(), "ip4", url.Host); err != nil || !protocol.Public(looked[0]) {
 		t.Fatalf("the bait is %v, %v", looked, err)
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)

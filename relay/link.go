@@ -269,7 +269,7 @@ func (l *link) origin() (chosen bool, subnet netip.Prefix) {
 // and says nothing.
 func subnetOf(a net.Addr) netip.Prefix {
 	ap, err := netip.ParseAddrPort(a.String())
-	if err != nil || !Public(ap.Addr()) {
+	if err != nil || !protocol.Public(ap.Addr()) {
 		return netip.Prefix{}
 	}
 	ip, bits := ap.Addr().Unmap(), 24

@@ -170,7 +170,7 @@ func (r *Relay) judge(l *link, w *wire, f *protocol.Probe) (try func(context.Con
 
 // mayTry is the dial policy of an address that a link comes from.
 func (r *Relay) mayTry(at netip.Addr, port uint16) bool {
-	return at.IsValid() && (r.cfg.AllowPrivate || Public(at)) && (port >= 1024 || port == 80 || port == 443)
+	return at.IsValid() && (r.cfg.AllowPrivate || protocol.Public(at)) && (port >= 1024 || port == 80 || port == 443)
 }
 
 // mayProbe takes one of the link's tries, which probed gives back.

@@ -7,6 +7,8 @@ import (
 	"net"
 	"net/netip"
 	"strconv"
+
+	"github.com/peerservers/peerserver/protocol"
 )
 
 // portTries is how many relay ports are tried for an allocation.
@@ -90,7 +92,7 @@ func (f *front) toldAddress(network string, client netip.AddrPort) (netip.Addr, 
 	}
 	defer c.Close()
 	own := addrPort(c.LocalAddr()).Addr()
-	if len(known) > 0 && !public(own) && !f.s.cfg.AllowPrivate {
+	if len(known) > 0 && !protocol.Public(own) && !f.s.cfg.AllowPrivate {
 		return netip.Addr{}, errNoFamily // behind a NAT, and what it has outside is not known
 	}
 	return own, nil
