@@ -25,7 +25,7 @@ const loadCost = 50 * time.Millisecond
 func (n *Node) iceServers(peer []byte, host string) *protocol.IceServers {
 	list := &protocol.IceServers{Ttl: uint32(protocol.ICETTL / time.Second)}
 	if n.ice != nil {
-		stun, turn, tls := n.icePorts()
+		stun, turn, tls := n.portsAt(host)
 		s := servers{host: n.cfg.ICEHost, stun: stun, turn: turn, tls: tls}
 		if s.host == "" {
 			s.host = host

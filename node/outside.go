@@ -60,10 +60,28 @@ func (n *Node) recordPorts() (stun, turn uint16, tls []uint16) {
 	if o.stun == reachNo {
 		return 0, 0, tls
 	}
-	if o.ports.stun != 0 {
-		stun = o.ports.stun
-		if turn != 0 {
-			turn = stun // over TCP it is the same, or not reached: a record has one
+	stun, turn = o.ports.replace(stun, turn)
+	return stun, turn, tls
+}
+
+// replace puts the router's port in place of the node's own.
+func (m *mapped) replace(stun, turn uint16) (uint16, uint16) {
+	if m.stun == 0 || stun == 0 {
+		return stun, turn
+	}
+	if turn != 0 {
+		turn = m.stun // over TCP it is the same, or not reached: a record has one
+	}
+	return m.stun, turn
+}
+
+// portsAt are those for a peer that has reached the node at a host: from outside
+// they may be the router's.
+func (n *Node) portsAt(host string) (stun, turn uint16, tls []uint16) {
+	stun, turn, tls = n.icePorts()
+	if a, err := netip.ParseAddr(host); err == nil && slices.Contains(n.publicAddresses(), a) {
+		if o := n.outside.Load(); o != nil {
+			stun, turn = o.ports.replace(stun, turn)
 		}
 	}
 	return stun, turn, tls

@@ -80,6 +80,12 @@ func TestOutsideInRecord(t *testing.T) {
 		}
 		a.onOutside(&outside{urls: []string{url}, stun: reachYes, ports: mapped{stun: 40002}})
 		eventually(t, "the router's port", func() bool { return known().STUNPort == 40002 && len(known().URLs) == 1 })
+		for host, want := range map[string]uint16{"8.1.1.1": 40002, "192.168.1.2": stun, "node.example": stun} {
+			a.public.Store(&[]netip.Addr{netip.MustParseAddr("8.1.1.1")})
+			if got, _, _ := a.portsAt(host); got != want {
+				t.Errorf("who came to %s is told of STUN at %d, want %d", host, got, want)
+			}
+		}
 		a.onOutside(&outside{urls: []string{url}, stun: reachNo})
 		eventually(t, "no STUN that is not reached", func() bool { return known().STUNPort == 0 })
 		a.onOutside(&outside{stun: reachNo})

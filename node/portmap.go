@@ -18,6 +18,10 @@ func (n *Node) openPortmap() {
 		n.log.Warn("no router is asked to map ports: the node listens on loopback only", "flag", "--portmap")
 		return
 	}
+	if low, high, _ := parsePorts(n.cfg.TURNPorts); n.cfg.TURN && int(high)-int(low) >= mostRelayPorts {
+		n.log.Warn("the relay ports of TURN are too many to be mapped: forward them by hand, or have fewer", "most", mostRelayPorts,
+			"such as", "--turn-ports 50000-50015")
+	}
 	n.mapper = portmap.New(portmap.Config{Ports: n.mappedPorts(), Log: n.log})
 	n.reach.mapped = n.mapped
 }
