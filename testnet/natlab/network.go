@@ -15,7 +15,8 @@ type Network struct {
 	lab     *Lab
 	name    string
 	sw      *Switch
-	gateway netip.Addr   // of a LAN: the router's address on it
+	router  *Host        // of a LAN
+	gateway netip.Addr   // the router's address on it
 	given   map[pool]int // addresses that are taken, of each pool; guarded by lab.mu
 }
 
@@ -42,6 +43,10 @@ func (n *Network) Host(name string) *Host {
 	n.lab.t.Helper()
 	return n.lab.host(name, n, n.lease(others))
 }
+
+// Router is the home's router, nil on the internet: for what runs on one, such as
+// a server of UPnP. Its devices are wan and lan; Addr is its address outside.
+func (n *Network) Router() *Host { return n.router }
 
 // lease gives an address that nobody has.
 func (n *Network) lease(from pool) place {
@@ -91,11 +96,12 @@ func (l *Lab) lan(name string, kind NAT, upstream *Network, block netip.Addr) *N
 	l.mu.Unlock()
 	n := &Network{lab: l, name: name, sw: newSwitch(), gateway: netip.AddrFrom4(a)}
 	router := l.namespace(name + ".router")
-	l.cable(router, wan, upstream)
+	outside := upstream.lease(others)
+	n.router = &Host{lab: l, name: name + ".router", ns: router, cable: l.cable(router, wan, upstream), network: upstream, place: outside}
 	l.cable(router, lan, n)
 	ctx := l.t.Context()
 	l.must(router.exec(ctx, kind.rules(), "nft", "-f", "-"))
-	l.must(router.ip(ctx, append(upstream.lease(others).lines(wan),
+	l.must(router.ip(ctx, append(outside.lines(wan),
 		fmt.Sprintf("addr add %s dev %s", netip.PrefixFrom(n.gateway, 24), lan), "link set lan up")...))
 	l.must(router.set("net/ipv4/ip_forward", "1"))
 	return n

@@ -40,6 +40,8 @@ try {
     for (const [, text] of heard.slice(said)) print({ Event: 'message', Text: text });
     said = heard.length;
   }
+} catch (err) {
+  if (!over) throw err; // the browser is asked to end too, and may be the first to do so
 } finally {
   await browser.close();
 }
