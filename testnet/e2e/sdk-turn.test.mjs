@@ -147,7 +147,7 @@ for (const kinds of PAIRS) {
 
   test(`${title}: over TURN alone, because the app wants that`, { skip }, () => withTabs(kinds, async (nodes, ...tabs) => {
     const met = await ways(tabs, nodes, 'turn', 'udp', { iceTransportPolicy: 'relay' });
-    assert.deepEqual(met.ways, Array(2).fill({ path: 'turn', transport: 'udp', noDirect: 'forbidden' }));
+    assert.deepEqual(met.ways, Array(2).fill({ path: 'turn', server: 'both', transport: 'udp', noDirect: 'forbidden' }));
     await talk(tabs);
   }));
 
@@ -155,7 +155,7 @@ for (const kinds of PAIRS) {
     const began = Date.now();
     const met = await ways(tabs, nodes, 'turn', 'tcp', {}, RELAYED_WITHIN);
     report(t, 'over TURN', Date.now() - began);
-    assert.deepEqual(met.ways, Array(2).fill({ path: 'turn', transport: 'tcp', noDirect: 'no_reply' }));
+    assert.deepEqual(met.ways, Array(2).fill({ path: 'turn', server: 'both', transport: 'tcp', noDirect: 'no_reply' }));
     await talk(tabs);
     const found = await diagnosed(tabs[0]);
     t.diagnostic(JSON.stringify(found));
@@ -269,6 +269,11 @@ test('servers that the app names replace the node\'s, and so do none', () => wit
   assert.deepEqual(await tabs[0].call('servers', ids[1]), []);
   assert.deepEqual(codes(await diagnosed(tabs[0])), ['no_servers']);
 }));
+
+test('the app wants no servers, and UDP is dropped: over nodes', () => withTabs(['Chromium', 'Chromium'], (nodes, ...tabs) => dropping(RULES.udp, async () => {
+  const met = await ways(tabs, nodes, 'nodes', undefined, { iceServers: [] }, RELAYED_WITHIN);
+  assert.deepEqual(met.ways, Array(2).fill({ path: 'nodes', noDirect: 'no_reply', noTurn: 'forbidden' }));
+})));
 
 test('nothing passes for 10 s: it goes on, without a new join, and nothing is lost', (t) => withTabs(['Chromium', 'Chromium'], async (nodes, ...tabs) => {
   const { ids } = await ways(tabs, nodes, 'direct');

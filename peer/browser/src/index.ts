@@ -16,7 +16,7 @@ export type { DiagnoseOptions, Diagnosis, Tried, TriedTurn } from './diagnose.ts
 export { type Code, PeerserverError } from './errors.ts';
 export type { Link, Peer } from './peer.ts';
 export type { Trouble, TroubleCode } from './troubles.ts';
-export type { Path, Transport, Way, WhyNot } from './way.ts';
+export type { Path, Server, Transport, Way, WhyNot } from './way.ts';
 export type { Sender } from './broadcasts.ts';
 export { dial, type DialOptions, listen } from './dial.ts';
 export { join, type JoinOptions, type Room } from './room.ts';

@@ -36,6 +36,8 @@ export interface MemberRoom {
   wants(member: Uint8Array): boolean;
   send(to: Member, kind: number, sequence: bigint, plain: Uint8Array): Promise<void>;
   opened(member: Member): void;
+  /** The app wants no STUN and no TURN server. */
+  readonly noServers: boolean;
   /** Whether one who is connected answers at once. */
   answers(member: Member): Promise<boolean>;
   path(member: Member): void;
@@ -109,7 +111,10 @@ export class Member implements Negotiating, ConnectionHost {
   /** The same, with how and why. */
   get way(): Way | undefined {
     const { path } = this;
-    if (path === 'nodes') return { path, ...(this.#reasons ?? this.#negotiation.attempt?.reasons) };
+    if (path === 'nodes') {
+      const reasons = this.#reasons ?? this.#negotiation.attempt?.reasons;
+      return { path, ...reasons, ...(reasons?.noTurn === 'no_turn' && this.#room.noServers && { noTurn: 'forbidden' }) };
+    }
     if (path !== 'turn') return path && { path };
     const reasons = this.#connection?.attempt?.reasons;
     return { ...this.#leg, ...(reasons && { noDirect: reasons.noDirect }) };

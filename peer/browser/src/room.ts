@@ -400,6 +400,7 @@ export class Room extends Events<RoomEvents> implements AsyncDisposable {
       member: this.#member,
       rtc: this.#rtc,
       configuration: (few) => this.#servers.configuration(few),
+      noServers: options.iceServers?.length === 0,
       commands: this.#commands,
       room: this,
       wants: (member) => this.#purpose.only === undefined || this.#purpose.only.peer === printed(member.subarray(0, 32)),

@@ -8,9 +8,13 @@ export type Path = 'direct' | 'turn' | 'nodes';
 /** How this side reaches its TURN server. */
 export type Transport = 'udp' | 'tcp' | 'tls';
 
+/** Whose TURN server it is: this side's, the other side's, or each has its own. */
+export type Server = 'own' | 'remote' | 'both';
+
 /**
  * Why a way is not taken: `no_candidates`, one side has found no address for it; `no_reply`, it was tried and nobody answered;
- * `no_turn`, no TURN server is known; `turn_failed`, none of those that are known took this peer; `forbidden`, by `iceTransportPolicy`.
+ * `no_turn`, no TURN server is known; `turn_failed`, none of those that are known took this peer; `forbidden`, by
+ * `iceTransportPolicy` or an empty `iceServers`.
  */
 export type WhyNot = 'no_candidates' | 'no_reply' | 'no_turn' | 'turn_failed' | 'forbidden';
 
@@ -19,6 +23,8 @@ export interface Way {
   readonly path: Path;
   /** Of path `turn`; absent when only the other side uses a TURN server. */
   readonly transport?: Transport;
+  /** Of path `turn`. */
+  readonly server?: Server;
   /** Why it is not direct. */
   readonly noDirect?: WhyNot;
   /** Why it does not go over a TURN server either, of path `nodes`. */
@@ -26,7 +32,7 @@ export interface Way {
 }
 
 export type Reasons = Required<Pick<Way, 'noDirect' | 'noTurn'>>;
-export type Leg = { readonly path: 'direct' | 'turn'; readonly transport?: Transport };
+export type Leg = Pick<Way, 'transport' | 'server'> & { readonly path: 'direct' | 'turn' };
 
 /** How an RTCPeerConnection goes, by its statistics. */
 export function legOf(stats: RTCStatsReport): Leg {
@@ -50,8 +56,8 @@ export function legNow(pc: RTCPeerConnection): Leg | undefined {
 }
 
 function leg(local: unknown, remote: unknown, protocol: unknown): Leg {
-  if (local !== 'relay') return { path: remote === 'relay' ? 'turn' : 'direct' };
-  return { path: 'turn', ...((protocol === 'udp' || protocol === 'tcp' || protocol === 'tls') && { transport: protocol }) };
+  if (local !== 'relay') return remote === 'relay' ? { path: 'turn', server: 'remote' } : { path: 'direct' };
+  return { path: 'turn', server: remote === 'relay' ? 'both' : 'own', ...((protocol === 'udp' || protocol === 'tcp' || protocol === 'tls') && { transport: protocol }) };
 }
 
 /** Why an RTCPeerConnection has found no better way, by what its sides have told each other. */

@@ -35,7 +35,7 @@ function rosterOf(most: number, linked: (member: Member) => boolean = () => fals
     member: new Uint8Array(40), rtc: NoConnection as unknown as typeof RTCPeerConnection, configuration: () => ({}), commands: new Commands(() => []), relays: false,
     room: undefined as unknown as Room, wants: () => true,
     send: async (to, kind) => void sent.push({ to, kind }),
-    opened: () => {}, path: () => {}, message: () => {}, control: () => {}, ended: () => {}, linked, idle: () => {}, answers: async () => true, troubled: () => {}, ...more,
+    opened: () => {}, path: () => {}, message: () => {}, control: () => {}, ended: () => {}, linked, idle: () => {}, noServers: false, answers: async () => true, troubled: () => {}, ...more,
   };
   return { roster: new Roster(room, most), sent };
 }

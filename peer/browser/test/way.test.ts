@@ -21,11 +21,11 @@ test('statistics tell the path, and how our TURN server is reached', () => {
     const leg = (local: string, remote: string, relayProtocol?: string) =>
       legOf(statistics({ candidateType: local, ...(relayProtocol && { relayProtocol }) }, { candidateType: remote }, firefox));
     assert.deepEqual(leg('host', 'prflx'), { path: 'direct' });
-    assert.deepEqual(leg('relay', 'host', 'udp'), { path: 'turn', transport: 'udp' });
-    assert.deepEqual(leg('relay', 'relay', 'tcp'), { path: 'turn', transport: 'tcp' });
-    assert.deepEqual(leg('relay', 'host', 'tls'), { path: 'turn', transport: 'tls' });
-    assert.deepEqual(leg('relay', 'host', 'smoke'), { path: 'turn' });
-    assert.deepEqual(leg('srflx', 'relay'), { path: 'turn' }, 'only the other side has one');
+    assert.deepEqual(leg('relay', 'host', 'udp'), { path: 'turn', server: 'own', transport: 'udp' });
+    assert.deepEqual(leg('relay', 'relay', 'tcp'), { path: 'turn', server: 'both', transport: 'tcp' });
+    assert.deepEqual(leg('relay', 'host', 'tls'), { path: 'turn', server: 'own', transport: 'tls' });
+    assert.deepEqual(leg('relay', 'host', 'smoke'), { path: 'turn', server: 'own' });
+    assert.deepEqual(leg('srflx', 'relay'), { path: 'turn', server: 'remote' }, 'only the other side has one');
   }
   assert.deepEqual(legOf(new Map() as unknown as RTCStatsReport), { path: 'direct' });
 });
@@ -38,8 +38,8 @@ test('a browser that tells the pair at once is asked first', () => {
   assert.equal(legNow({ sctp: { transport: { iceTransport: { getSelectedCandidatePair: throws } } } } as unknown as RTCPeerConnection), undefined);
   assert.equal(legNow({ sctp: null } as RTCPeerConnection), undefined);
   assert.deepEqual(legNow(pc({ local: { type: 'host' }, remote: { type: 'srflx' } })), { path: 'direct' });
-  assert.deepEqual(legNow(pc({ local: { type: 'relay', url: 'turn:a:3478?transport=tcp' }, remote: { type: 'srflx' } })), { path: 'turn', transport: 'tcp' });
-  assert.deepEqual(legNow(pc({ local: { type: 'relay', url: null }, remote: { type: 'srflx' } })), { path: 'turn' });
+  assert.deepEqual(legNow(pc({ local: { type: 'relay', url: 'turn:a:3478?transport=tcp' }, remote: { type: 'srflx' } })), { path: 'turn', server: 'own', transport: 'tcp' });
+  assert.deepEqual(legNow(pc({ local: { type: 'relay', url: null }, remote: { type: 'srflx' } })), { path: 'turn', server: 'own' });
 });
 
 test('why there is no better way', () => {
