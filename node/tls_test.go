@@ -25,6 +25,8 @@ import (
 	"github.com/gorilla/websocket"
 
 	"github.com/peerservers/peerserver/node"
+	"github.com/peerservers/peerserver/relay"
+	"github.com/peerservers/peerserver/testnet"
 )
 
 // issuer is a CA of a test.
@@ -333,4 +335,24 @@ func TestSTUNOnThePort(t *testing.T) {
 			t.Errorf("TLS %v: %x, %v", over != nil, answer, err)
 		}
 	}
+}
+
+// Another node links over TLS: it has found the URL in the DHT, and the host in the
+// certificate.
+func TestLinkOverTLS(t *testing.T) {
+	ca := newIssuer(t)
+	cert, key := ca.files(t.TempDir(), 2, time.Now().Add(time.Hour), "localhost")
+	l, packets, err := testnet.Listen("127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	addr := l.Addr().(*net.TCPAddr)
+	shown := startNode(t, node.Config{
+		Listener: l, Packets: packets, Bootstrap: []string{}, TLSCert: cert, TLSKey: key, URLs: []string{fmt.Sprintf("wss://localhost:%d", addr.Port)},
+	})
+	dials := startNode(t, node.Config{
+		Bootstrap: []string{addr.String()}, NoAnnounce: true, STUN: "none",
+		Dialer: relay.NewDialer(relay.DialPolicy{AllowPrivate: true, TLS: ca.client("")}),
+	})
+	eventually(t, func() bool { return shown.Stats().Relay.Links == 1 && dials.Stats().Relay.Links == 1 }, "they do not link")
 }
