@@ -51,9 +51,10 @@ var layers = []layer{
 	{dir: "peer/lan", ours: []string{"protocol"}, tests: []string{"peer/lan/lantest"}},
 	{dir: "peer/lan/lantest", ours: []string{"peer/lan"}},
 	{dir: "peer/browser", ours: nothing},
+	{dir: "testnet/natlab", ours: allOfUs, tests: []string{"cmd/peerserver/doctor"}},
 	{dir: "testnet/...", ours: allOfUs},
 	{dir: "cmd/peerserver", ours: append([]string{"cmd/peerserver/doctor"}, allOfUs...)},
-	{dir: "cmd/peerserver/doctor", ours: []string{"protocol", "dhtstore", "relay", "node/..."}, tests: scenes},
+	{dir: "cmd/peerserver/doctor", ours: []string{"protocol", "dhtstore", "relay", "node/...", "peer"}, tests: scenes},
 	{dir: "scripts/*", ours: nothing, theirs: nothing},
 }
 
@@ -66,7 +67,7 @@ type wall struct {
 
 var walls = []wall{
 	{"github.com/anacrolix", []string{"dhtstore", "testnet/..."}, "the DHT library lives behind dhtstore"},
-	{"github.com/pion/webrtc", []string{"peer", "testnet/...", "cmd/peerserver"}, "WebRTC lives in peer; a node only carries its messages"},
+	{"github.com/pion/webrtc", []string{"peer", "testnet/...", "cmd/peerserver/..."}, "WebRTC lives in peer; a node only carries its messages"},
 	{"github.com/pion", []string{"node/ice", "peer", "testnet/...", "cmd/peerserver/..."}, "STUN and TURN live in node/ice"},
 }
 

@@ -65,7 +65,7 @@ func (s *subject) checkPort(ctx context.Context) Finding {
 			return ok("UDP port %s answers as a node of the DHT.", port)
 		}
 	}
-	if s.isBlocked(ctx) {
+	if s.isBlocked() {
 		return bad(UDPUnknown, "UDP port %s does not answer, as nothing else does over UDP.", s.dhtPorts()[0])
 	}
 	if s.stats == nil {

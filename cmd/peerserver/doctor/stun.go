@@ -5,86 +5,72 @@ import (
 	"net"
 	"net/netip"
 	"slices"
-	"sync"
-	"time"
 
-	"github.com/peerservers/peerserver/node/ice"
+	"github.com/pion/webrtc/v4"
+
+	"github.com/peerservers/peerserver/peer"
 )
 
-const stunWithin = 5 * time.Second // four questions
-
-// reply is what a STUN server has said.
-type reply struct {
-	server
-	at  netip.AddrPort // where it is
-	err error
+// heard is what the STUN servers have said that peers are told of.
+type heard struct {
+	replies []reply
+	nat     peer.NAT // of this machine's network
 }
 
-// askSTUN asks the STUN servers that peers are told of, once for all checks.
-func (s *subject) askSTUN(ctx context.Context) ([]reply, error) {
+// reply is whether a server has answered.
+type reply struct {
+	server
+	ok bool
+}
+
+func (h *heard) any() bool { return slices.ContainsFunc(h.replies, func(r reply) bool { return r.ok }) }
+
+// askSTUN asks the servers as a peer does.
+func (s *subject) askSTUN(ctx context.Context) (*heard, error) {
 	servers, err := s.servers(ctx)
 	if err != nil {
 		return nil, err
 	}
-	var list []reply
+	h := new(heard)
+	var list []webrtc.ICEServer
 	for _, u := range servers {
-		if u.scheme == "stun" {
-			list = append(list, reply{server: u})
+		if u.scheme != "stun" {
+			continue
+		}
+		if _, err := s.lookup(ctx, &u); err == nil || u.own {
+			h.replies = append(h.replies, reply{server: u})
+			list = append(list, webrtc.ICEServer{URLs: []string{"stun:" + u.String()}})
 		}
 	}
-	var all sync.WaitGroup
-	for i := range list {
-		all.Go(func() { list[i].err = s.askOne(ctx, &list[i]) })
+	d := peer.Diagnose(ctx, list, nil)
+	h.nat = d.NAT
+	for i := range min(len(h.replies), len(d.STUN)) {
+		h.replies[i].ok = d.STUN[i].OK
 	}
-	all.Wait()
-	return list, nil
-}
-
-func (s *subject) askOne(ctx context.Context, r *reply) (err error) {
-	ctx, cancel := context.WithTimeout(ctx, stunWithin)
-	defer cancel()
-	if r.at, err = s.lookup(ctx, &r.server); err != nil {
-		return err
-	}
-	conn, err := listenUDP(ctx, r.at.Addr())
-	if err != nil {
-		return err
-	}
-	defer conn.Close()
-	_, err = ice.Discover(ctx, conn, r.at)
-	return err
-}
-
-// listenUDP is a socket of the family of an address.
-func listenUDP(ctx context.Context, to netip.Addr) (net.PacketConn, error) {
-	network := "udp6"
-	if to.Is4() {
-		network = "udp4"
-	}
-	return new(net.ListenConfig).ListenPacket(ctx, network, ":0")
+	return h, nil
 }
 
 // checkSTUN says which of the servers answer.
-func (s *subject) checkSTUN(ctx context.Context) (found []Finding) {
-	list, err := s.stun(ctx)
+func (s *subject) checkSTUN(context.Context) (found []Finding) {
+	h, err := s.stun()
 	if err != nil {
 		return unknown(err)
 	}
-	if s.isBlocked(ctx) {
-		return one(bad(UDPUnknown, "No STUN server answers this machine, of %d on different nodes: nothing is known of their ports.", len(list)))
+	if s.isBlocked() {
+		return one(bad(UDPUnknown, "No STUN server answers this machine, of %d on different nodes: nothing is known of their ports.", len(h.replies)))
 	}
 	own := false
-	for _, r := range list {
+	for _, r := range h.replies {
 		own = own || r.own
 		switch {
-		case r.err == nil && r.own:
+		case r.ok && r.own:
 			found = append(found, ok("STUN answers at UDP port %s.", r.port))
-		case r.err == nil:
-			found = append(found, ok("STUN answers at %s, of another node.", r.server.String()))
+		case r.ok:
+			found = append(found, ok("STUN answers at %s, of another node.", r.String()))
 		case r.own:
 			found = append(found, bad(STUNSilent, "STUN does not answer at UDP port %s.", r.port))
 		default:
-			found = append(found, bad(STUNOther, "STUN does not answer at %s, of another node.", r.server.String()))
+			found = append(found, bad(STUNOther, "STUN does not answer at %s, of another node.", r.String()))
 		}
 	}
 	if !own {
@@ -95,68 +81,34 @@ func (s *subject) checkSTUN(ctx context.Context) (found []Finding) {
 
 // isBlocked says whether no UDP comes back to this machine, as far as that can be
 // told: then nothing is known of the ports of the node.
-func (s *subject) isBlocked(ctx context.Context) bool {
-	list, err := s.stun(ctx)
-	return err == nil && len(list) > 1 && !slices.ContainsFunc(list, func(r reply) bool { return r.err == nil })
+func (s *subject) isBlocked() bool {
+	h, err := s.stun()
+	return err == nil && len(h.replies) > 1 && !h.any()
 }
 
-// checkNAT says what the NAT of this machine's network does: the address that
-// two servers see one socket at, and the socket's own.
-func (s *subject) checkNAT(ctx context.Context) []Finding {
-	list, err := s.stun(ctx)
-	if err != nil {
-		return one(bad(NATUnknown, "There is no STUN server to ask."))
-	}
-	var answer []netip.AddrPort
-	for _, r := range list {
-		if r.err == nil && (len(answer) == 0 || r.at.Addr().Is4() == answer[0].Addr().Is4()) {
-			answer = append(answer, r.at)
-		}
-	}
-	if s.isBlocked(ctx) {
-		return one(bad(UDPBlocked, "None of %d STUN servers answers this machine over UDP, while the node does over TCP.", len(list)))
-	}
-	if len(answer) == 0 {
-		return one(bad(NATUnknown, "No STUN server answers this machine."))
-	}
-	return one(mapped(ctx, answer))
-}
-
-func mapped(ctx context.Context, servers []netip.AddrPort) Finding {
-	conn, err := listenUDP(ctx, servers[0].Addr())
-	if err != nil {
-		return bad(NATUnknown, "No socket for it can be opened: %s.", why(err))
-	}
-	defer conn.Close()
-	var seen []netip.AddrPort
-	for _, at := range servers[:min(len(servers), 2)] {
-		ctx, cancel := context.WithTimeout(ctx, stunWithin)
-		at, err := ice.Discover(ctx, conn, at)
-		cancel()
-		if err == nil {
-			seen = append(seen, at)
-		}
-	}
+// checkNAT says what the NAT of this machine's network does.
+func (s *subject) checkNAT(context.Context) []Finding {
+	h, err := s.stun()
 	switch {
-	case len(seen) > 0 && isOwnAddress(seen[0].Addr()):
-		return ok("This machine is behind no NAT, as seen from there.")
-	case len(seen) < 2:
-		return bad(NATUnknown, "This machine is behind a NAT, and one STUN server is not enough to tell its kind.")
-	case seen[0] == seen[1]:
-		return ok("The NAT of this machine gives all destinations the same port: direct connections work with most peers.")
+	case err != nil:
+		return one(bad(NATUnknown, "There is no STUN server to ask."))
+	case s.isBlocked():
+		return one(bad(UDPBlocked, "None of %d STUN servers answers this machine over UDP, while the node does over TCP.", len(h.replies)))
+	case h.nat == peer.NATNone:
+		return one(ok("This machine is behind no NAT, as seen from there."))
+	case h.nat == peer.NATCone:
+		return one(ok("The NAT of this machine gives all destinations the same port: direct connections work with most peers."))
+	case h.nat == peer.NATSymmetric:
+		return one(bad(NATSymmetric, "The NAT of this machine gives each destination another port (symmetric)."))
 	}
-	return bad(NATSymmetric, "The NAT of this machine gives each destination another port (symmetric).")
+	return one(bad(NATUnknown, "The kind of this machine's NAT is not known: fewer than two STUN servers have answered."))
 }
 
-func isOwnAddress(a netip.Addr) bool {
-	all, err := net.InterfaceAddrs()
-	if err != nil {
-		return false
+// listenUDP is a socket of the family of an address.
+func listenUDP(ctx context.Context, to netip.Addr) (net.PacketConn, error) {
+	network := "udp6"
+	if to.Is4() {
+		network = "udp4"
 	}
-	for _, i := range all {
-		if p, err := netip.ParsePrefix(i.String()); err == nil && p.Addr().Unmap() == a.Unmap() {
-			return true
-		}
-	}
-	return false
+	return new(net.ListenConfig).ListenPacket(ctx, network, ":0")
 }

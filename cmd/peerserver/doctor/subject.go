@@ -39,12 +39,12 @@ type subject struct {
 	near    bool   // its host is loopback or private
 	node    string // its id as it says
 	self    *node.Self
-	stats   *node.Stats                            // nil: the node is private
-	about   *node.Description                      // of /.well-known/peerserver
-	record  *protocol.SignedRecord                 // as it is there; nil: none
-	seen    *sight                                 // nil: the node does not tell
-	login   func() (*membership, error)            // once
-	stun    func(context.Context) ([]reply, error) // once
+	stats   *node.Stats                 // nil: the node is private
+	about   *node.Description           // of /.well-known/peerserver
+	record  *protocol.SignedRecord      // as it is there; nil: none
+	seen    *sight                      // nil: the node does not tell
+	login   func() (*membership, error) // once
+	stun    func() (*heard, error)      // once
 	running sync.WaitGroup
 }
 
@@ -59,8 +59,7 @@ type sight struct {
 func find(ctx context.Context, o Options) (*subject, []Finding) {
 	s := &subject{opts: o}
 	s.login = sync.OnceValues(func() (*membership, error) { return s.logIn(ctx) })
-	asked := sync.OnceValues(func() ([]reply, error) { return s.askSTUN(ctx) })
-	s.stun = func(context.Context) ([]reply, error) { return asked() }
+	s.stun = sync.OnceValues(func() (*heard, error) { return s.askSTUN(ctx) })
 	if o.URL == "" {
 		if f := s.findHere(ctx); f != nil {
 			return s, one(*f)

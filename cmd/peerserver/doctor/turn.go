@@ -21,6 +21,7 @@ import (
 
 const (
 	turnWithin = 10 * time.Second // for two allocations and packets between them
+	stunWithin = 5 * time.Second
 	passWithin = 4 * time.Second
 	passEvery  = 300 * time.Millisecond
 )
@@ -35,7 +36,7 @@ func (s *subject) checkTURN(ctx context.Context) (found []Finding) {
 	if !slices.ContainsFunc(servers, func(u server) bool { return u.own }) {
 		found = one(bad(TURNOff, "The node has no TURN of its own for peers."))
 	}
-	if s.isBlocked(ctx) {
+	if s.isBlocked() {
 		servers = slices.DeleteFunc(servers, func(u server) bool { return u.transport == "udp" })
 	}
 	results := make([]Finding, len(servers))
@@ -74,7 +75,7 @@ func (s *subject) tryTURN(ctx context.Context, u *server) Finding {
 	if s.fromOutside(ctx, a, at) {
 		return ok("TURN over %s at %s relays between two peers, and from here.", u.over(), place(u))
 	}
-	if u.own && s.passesUDP(ctx) {
+	if u.own && s.passesUDP() {
 		return bad(TURNPorts, "TURN over %s at port %s relays between two peers of its own, but a packet from here does not reach its relay port.", u.over(), u.port)
 	}
 	return ok("TURN over %s at %s relays between two peers.", u.over(), place(u))
@@ -88,9 +89,9 @@ func place(u *server) string {
 }
 
 // passesUDP says whether a STUN server answers this machine.
-func (s *subject) passesUDP(ctx context.Context) bool {
-	list, err := s.stun(ctx)
-	return err == nil && slices.ContainsFunc(list, func(r reply) bool { return r.err == nil })
+func (s *subject) passesUDP() bool {
+	h, err := s.stun()
+	return err == nil && h.any()
 }
 
 // failed says why there is no allocation.
