@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/peerservers/peerserver/node"
+	"github.com/peerservers/peerserver/node/ice"
 	"github.com/peerservers/peerserver/protocol"
 )
 
@@ -220,7 +221,7 @@ func TestMetrics(t *testing.T) {
 	b.send("garbage")
 	b.next()
 	_, body := fetch(t, n, "/metrics")
-	got, doors := map[string]float64{}, map[string]bool{}
+	got, doors, reasons := map[string]float64{}, map[string]bool{}, 0
 	lines := bufio.NewScanner(strings.NewReader(body))
 	for lines.Scan() {
 		m := sample.FindStringSubmatch(lines.Text())
@@ -233,6 +234,9 @@ func TestMetrics(t *testing.T) {
 		name = strings.TrimSuffix(name, `"`)
 		switch {
 		case m[2] == "", m[2] == `version="v1"`:
+		case m[1] == "peerserver_ice_refused_total" && slices.Contains(ice.Reasons(), strings.TrimSuffix(strings.TrimPrefix(m[2], `reason="`), `"`)):
+			reasons++
+			continue
 		case ofDoor && slices.Contains(node.Doors(), name):
 			if doors[name] = true; name != "tracker" {
 				continue
@@ -254,14 +258,23 @@ func TestMetrics(t *testing.T) {
 	for name, want := range map[string]float64{
 		"peerserver_info": 1, "peerserver_clients": 2, "peerserver_clients_opened_total": 2, "peerserver_members": 2, "peerserver_clients_denied_total": 0,
 		"peerserver_apps": 1, "peerserver_offers_total": 1, "peerserver_offers_held_total": 1, "peerserver_links": 0,
+		"peerserver_ice_allocations": 0, "peerserver_ice_bindings_total": 0, "peerserver_ice_day_bytes": 0,
 		"peerserver_draining": 0, "peerserver_door_messages": 3, "peerserver_door_failures": 1, "peerserver_door_seeders": 1,
 	} {
 		if v, ok := got[name]; !ok || v != want {
 			t.Errorf("%s is %v (%v), want %v", name, v, ok, want)
 		}
 	}
-	if _, ok := got["peerserver_dht_nodes"]; ok {
-		t.Error("numbers of a DHT that the node is without")
+	if reasons != len(ice.Reasons()) {
+		t.Errorf("%d reasons of STUN and TURN to refuse something, want %d", reasons, len(ice.Reasons()))
+	}
+	for _, without := range []string{"peerserver_dht_nodes", "peerserver_reach_tcp", "peerserver_tls_fault"} {
+		if _, ok := got[without]; ok {
+			t.Errorf("%s, of what the node is without", without)
+		}
+	}
+	if _, body := fetch(t, startPublicNode(t, node.Config{Admin: "127.0.0.1:0", Listen: ":0", STUN: "none"}), "/metrics"); !strings.Contains(body, "\npeerserver_reach_tcp -1\n") || !strings.Contains(body, "\npeerserver_reach_portmap -1\n") || strings.Contains(body, "peerserver_ice") {
+		t.Error("a node with an outside and without STUN does not show that")
 	}
 	if _, body := fetch(t, startNode(t, node.Config{Admin: "127.0.0.1:0", Bootstrap: []string{}}), "/metrics"); !strings.Contains(body, "\npeerserver_dht_nodes 0\n") {
 		t.Error("a node in the DHT does not show its part")

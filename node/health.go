@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -45,9 +46,8 @@ func (n *Node) trusted(a netip.Addr) bool {
 // client is whom a trusted proxy speaks for: the last hop that is no trusted
 // proxy itself, as for the quotas.
 func (n *Node) client(proxy netip.Addr, hops string) netip.Addr {
-	all := strings.Split(hops, ",")
-	for i := len(all) - 1; i >= 0; i-- {
-		a, err := netip.ParseAddr(strings.TrimSpace(all[i]))
+	for _, hop := range slices.Backward(strings.Split(hops, ",")) {
+		a, err := netip.ParseAddr(strings.TrimSpace(hop))
 		if err != nil {
 			return proxy
 		}

@@ -2,10 +2,11 @@ package node
 
 import (
 	"encoding/json"
-	"slices"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
+
+	"github.com/peerservers/peerserver/node/ice"
 )
 
 // metric is one number of Stats. No label of any metric names an app, a peer
@@ -16,11 +17,11 @@ type metric struct {
 	of   func(s *Stats) float64
 }
 
-func gauge[N int | uint64](name, help string, of func(s *Stats) N) metric {
+func gauge[N int | int64 | uint64](name, help string, of func(s *Stats) N) metric {
 	return metric{describe(name, help), prometheus.GaugeValue, func(s *Stats) float64 { return float64(of(s)) }}
 }
 
-func counter[N int | uint64](name, help string, of func(s *Stats) N) metric {
+func counter[N int | int64 | uint64](name, help string, of func(s *Stats) N) metric {
 	return metric{describe(name+"_total", help), prometheus.CounterValue, func(s *Stats) float64 { return float64(of(s)) }}
 }
 
@@ -75,6 +76,46 @@ func metricsOfTLS() []metric {
 	}
 }
 
+func metricsOfICE() []metric {
+	return []metric{
+		gauge("ice_allocations", "Allocations of TURN.", func(s *Stats) int { return s.ICE.Allocations }),
+		gauge("ice_peers", "Peers that have one.", func(s *Stats) int { return s.ICE.Peers }),
+		gauge("ice_connections", "Connections to TURN over TCP and TLS.", func(s *Stats) int { return s.ICE.Conns }),
+		counter("ice_bindings", "Questions to STUN that were answered.", func(s *Stats) int64 { return s.ICE.Bindings }),
+		counter("ice_received_bytes", "Payload that TURN took from its clients.", func(s *Stats) int64 { return s.ICE.BytesIn }),
+		counter("ice_sent_bytes", "Payload that TURN gave to its clients.", func(s *Stats) int64 { return s.ICE.BytesOut }),
+		gauge("ice_day_bytes", "Both, since midnight UTC; --turn-day bounds it.", func(s *Stats) int64 { return s.ICE.BytesToday }),
+	}
+}
+
+// What others have found out by trying: 1 they reach it, 0 they do not, -1 it is
+// not known.
+func metricsOfReach() []metric {
+	return []metric{
+		gauge("reach_tcp", "1 if other nodes reach the node's port, 0 if they do not, -1 if that is not known.", func(s *Stats) int { return reached(s.Reach.TCP) }),
+		gauge("reach_stun", "The same of its UDP port of STUN.", func(s *Stats) int { return reached(s.Reach.STUN) }),
+		gauge("reach_portmap", "With --portmap: 1 if a router maps the ports, 0 if none does; -1 without.", func(s *Stats) int {
+			switch s.Reach.PortMap {
+			case "":
+				return -1
+			case "none":
+				return 0
+			}
+			return 1
+		}),
+	}
+}
+
+func reached(s string) int {
+	switch s {
+	case reachYes:
+		return 1
+	case reachNo:
+		return 0
+	}
+	return -1
+}
+
 func one(is bool) int {
 	if is {
 		return 1
@@ -84,10 +125,12 @@ func one(is bool) int {
 
 // statsCollector reads Stats once for each scrape.
 type statsCollector struct {
-	n            *Node
-	metrics, dht []metric
-	tls          []metric
-	info, drain  *prometheus.Desc
+	n           *Node
+	always      []metric
+	dht, tls    []metric
+	ice, reach  []metric
+	info, drain *prometheus.Desc
+	refused     *prometheus.Desc // by the reasons of ice.Reasons
 }
 
 // metrics are the node's own and those of the program.
@@ -96,9 +139,10 @@ func (n *Node) metrics() prometheus.Gatherer {
 	r.MustRegister(
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 		&statsCollector{
-			n: n, metrics: metricsOfStats(), dht: metricsOfDHT(), tls: metricsOfTLS(),
-			info:  describe("info", "1, with the version of the program.", "version"),
-			drain: describe("draining", "1 while the node is about to stop."),
+			n: n, always: metricsOfStats(), dht: metricsOfDHT(), tls: metricsOfTLS(), ice: metricsOfICE(), reach: metricsOfReach(),
+			info:    describe("info", "1, with the version of the program.", "version"),
+			drain:   describe("draining", "1 while the node is about to stop."),
+			refused: describe("ice_refused_total", "What STUN and TURN have refused or dropped, by reason.", "reason"),
 		},
 	)
 	return r
@@ -112,15 +156,27 @@ func (c *statsCollector) Describe(chan<- *prometheus.Desc) {}
 // Collect implements prometheus.Collector.
 func (c *statsCollector) Collect(out chan<- prometheus.Metric) {
 	s := c.n.Stats()
-	all := c.metrics
-	if s.DHT != nil {
-		all = slices.Concat(all, c.dht)
+	for _, part := range []struct {
+		there   bool
+		metrics []metric
+	}{
+		{true, c.always},
+		{s.DHT != nil, c.dht},
+		{s.TLS != nil, c.tls},
+		{s.ICE != nil, c.ice},
+		{s.Reach != nil, c.reach},
+	} {
+		if !part.there {
+			continue
+		}
+		for _, m := range part.metrics {
+			out <- prometheus.MustNewConstMetric(m.desc, m.kind, m.of(&s))
+		}
 	}
-	if s.TLS != nil {
-		all = slices.Concat(all, c.tls)
-	}
-	for _, m := range all {
-		out <- prometheus.MustNewConstMetric(m.desc, m.kind, m.of(&s))
+	if s.ICE != nil {
+		for _, why := range ice.Reasons() { // all of them: a number that appears later has no rate
+			out <- prometheus.MustNewConstMetric(c.refused, prometheus.CounterValue, float64(s.ICE.Refused[why]), why)
+		}
 	}
 	out <- prometheus.MustNewConstMetric(c.info, prometheus.GaugeValue, 1, c.n.cfg.Version)
 	out <- prometheus.MustNewConstMetric(c.drain, prometheus.GaugeValue, float64(one(c.n.host.Draining())))
