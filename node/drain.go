@@ -3,6 +3,8 @@ package node
 import (
 	"context"
 	"net/http"
+	"net/netip"
+	"strings"
 	"sync"
 	"time"
 
@@ -33,7 +35,20 @@ func (n *Node) link(w http.ResponseWriter, q *http.Request) {
 		http.Error(w, "this node is about to stop", http.StatusServiceUnavailable)
 		return
 	}
-	n.relay.HandleLink(w, q)
+	n.relay.HandleLink(w, n.spokenFor(q))
+}
+
+// spokenFor is a request with the address that a trusted proxy has it from, so
+// that it is that node's ports which are tried when it asks, and not the proxy's.
+func (n *Node) spokenFor(q *http.Request) *http.Request {
+	from, err := netip.ParseAddrPort(q.RemoteAddr)
+	hops := strings.Join(q.Header.Values("X-Forwarded-For"), ",")
+	if err != nil || hops == "" || !n.trusted(from.Addr().Unmap()) {
+		return q
+	}
+	p := *q
+	p.RemoteAddr = netip.AddrPortFrom(n.client(from.Addr().Unmap(), hops), 0).String()
+	return &p
 }
 
 // health is for load balancers: it says no as soon as the node drains.

@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"net"
+	"net/http"
 	"net/netip"
 	"slices"
 	"sync"
@@ -114,6 +115,27 @@ func TestTrySTUN(t *testing.T) {
 	defer cancel()
 	if trySTUN(ctx, netip.MustParseAddrPort(silent.LocalAddr().String())) {
 		t.Error("one that says nothing is reached")
+	}
+}
+
+// TestSpokenFor: a link over a trusted proxy is from the node that the proxy
+// speaks for, and nobody else is believed.
+func TestSpokenFor(t *testing.T) {
+	n := runNode(t, Config{Listen: "127.0.0.1:0", NoDHT: true, STUN: none, TrustedProxies: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}})
+	for _, tt := range []struct{ from, hops, want string }{
+		{"10.0.0.1:99", "8.1.1.1", "8.1.1.1:0"},
+		{"10.0.0.1:99", "9.9.9.9, 8.1.1.1, 10.0.0.2", "8.1.1.1:0"},
+		{"10.0.0.1:99", "", "10.0.0.1:99"},
+		{"10.0.0.1:99", "nonsense", "10.0.0.1:0"},
+		{"8.2.2.2:99", "8.1.1.1", "8.2.2.2:99"},
+	} {
+		q := &http.Request{RemoteAddr: tt.from, Header: http.Header{}}
+		if tt.hops != "" {
+			q.Header.Set("X-Forwarded-For", tt.hops)
+		}
+		if got := n.spokenFor(q).RemoteAddr; got != tt.want {
+			t.Errorf("from %s for %q: %s, want %s", tt.from, tt.hops, got, tt.want)
+		}
 	}
 }
 

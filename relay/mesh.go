@@ -311,7 +311,8 @@ func (r *Relay) keepRecord(l *link, rec *protocol.Record) {
 	}
 }
 
-// HandleLink takes a link that another node dialled, on /link, and serves it.
+// HandleLink takes a link that another node dialled, on /link, and serves it. The
+// request's RemoteAddr is where that node is, also behind a proxy.
 func (r *Relay) HandleLink(rw http.ResponseWriter, q *http.Request) {
 	select {
 	case r.handles <- struct{}{}:

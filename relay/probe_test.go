@@ -5,6 +5,7 @@ import (
 	"crypto/ed25519"
 	"fmt"
 	"net"
+	"net/http"
 	"net/netip"
 	"sync"
 	"testing"
@@ -366,6 +367,30 @@ func TestProbePublic(t *testing.T) {
 			t.Errorf("tried: %v, %v", sc.dialed, sc.stuns)
 		}
 	})
+}
+
+// The other end of a link that came over a proxy is where the request says.
+func TestRemoteAddrOfRequest(t *testing.T) {
+	got := make(chan netip.Addr, 1)
+	mux := http.NewServeMux()
+	mux.HandleFunc(linkPath, func(w http.ResponseWriter, r *http.Request) {
+		r.RemoteAddr = "8.1.1.1:0"
+		c, err := acceptWS(w, r)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		got <- remoteIP(c)
+		c.Close(1000)
+	})
+	node := serve(t, false, mux)
+	c := node.dial(t)
+	if at := <-got; at.String() != "8.1.1.1" {
+		t.Errorf("the link is from %v", at)
+	}
+	if at := remoteIP(c); at.String() != "127.0.0.1" {
+		t.Errorf("the link is to %v", at)
+	}
 }
 
 // A name is dialled at an address that it has, and at no other.

@@ -69,6 +69,7 @@ type wsConn struct {
 	ws       *websocket.Conn
 	writeFor time.Duration // until a write fails
 	onProved func()        // nil of a Conn that was accepted
+	from     net.Addr      // what the request says, nil of a Conn that was dialled
 
 	once   sync.Once
 	closed atomic.Bool
@@ -94,7 +95,12 @@ func (c *wsConn) proved() {
 }
 
 // RemoteAddr is the other end's address, or that of a proxy before it.
-func (c *wsConn) RemoteAddr() net.Addr { return c.ws.RemoteAddr() }
+func (c *wsConn) RemoteAddr() net.Addr {
+	if c.from != nil {
+		return c.from
+	}
+	return c.ws.RemoteAddr()
+}
 
 func (c *wsConn) limitRead(n int) { c.ws.SetReadLimit(int64(n)) }
 
@@ -230,7 +236,11 @@ func acceptWS(w http.ResponseWriter, r *http.Request) (Conn, error) {
 	if err != nil {
 		return nil, bare(err)
 	}
-	return newWSConn(ws), nil
+	c := newWSConn(ws)
+	if at, err := netip.ParseAddrPort(r.RemoteAddr); err == nil {
+		c.from = net.TCPAddrFromAddrPort(at)
+	}
+	return c, nil
 }
 
 func offersLink(r *http.Request) bool {
