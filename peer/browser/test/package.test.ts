@@ -11,12 +11,16 @@ import { build } from 'esbuild';
 declare const PACKAGE: string;
 
 const APP = `
-import { join, type Peer, PeerserverError, RemoteError, type Room } from '@peerservers/peerserver';
+import { type Diagnosis, join, type Peer, PeerserverError, RemoteError, type Room, type TroubleCode, type Way } from '@peerservers/peerserver';
 
-const room: Room = await join('my-app', { nodes: ['wss://node.example.org'], name: 'Ada', noRelay: true });
+const room: Room = await join('my-app', { nodes: ['wss://node.example.org'], name: 'Ada', noRelay: true, iceTransportPolicy: 'relay' });
 room.on('peer', (peer: Peer) => void peer.send('hello'));
 room.on('leave', (peer, lost: boolean) => console.log(peer.id, lost));
-room.on('path', ({ path }) => path === 'nodes');
+room.on('path', ({ path, way }) => path === 'nodes' && way?.noTurn === 'turn_failed');
+const way: Way = { path: 'turn', transport: 'tls', server: 'own', noDirect: 'no_reply' };
+const found: Diagnosis = await room.diagnose({ signal: AbortSignal.timeout(5000) });
+const codes: TroubleCode[] = found.troubles.map(({ code }) => code);
+console.log(way, codes);
 room.on('broadcast', (sender, data: Uint8Array) => console.log(sender.name, data.length));
 room.handle('add', ([a, b]: any, { progress }) => (void progress(1), a + b));
 const answers = await room.call('*', 'add', [1, 2], { timeout: 1000 });
