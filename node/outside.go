@@ -18,7 +18,7 @@ func (n *Node) openReach() {
 		return
 	}
 	r := &reach{
-		log: n.log, private: n.cfg.AllowPrivate, urls: n.finder.fixed.urls, hidden: n.cfg.NoAnnounce || n.certs != nil, tcp: at.Port(),
+		log: n.log, private: n.cfg.AllowPrivate, urls: n.finder.fixed.urls, blind: n.certs != nil, tcp: at.Port(),
 		neighbours: n.relay.Neighbours, known: n.relay.Known, probe: n.relay.Probe,
 		lookup: lookupIP, interfaces: func() []netip.Addr { return ownAddresses(at.Addr()) }, changed: n.onOutside,
 		state: Reach{TCP: reachUnknown, STUN: reachUnknown},
@@ -36,7 +36,7 @@ func (n *Node) onOutside(o *outside) {
 		n.public.Store(&o.public)
 	}
 	urls := n.reach.urls
-	if len(urls) == 0 {
+	if len(urls) == 0 && !n.cfg.NoAnnounce {
 		urls = o.urls
 	}
 	if before != nil && slices.Equal(before.urls, o.urls) && before.stun == o.stun && before.ports == o.ports {

@@ -19,7 +19,7 @@ import (
 // ports are reached there.
 const (
 	reachEvery = 10 * time.Minute
-	reachSoon  = time.Minute      // after a round that left something open, or changed it
+	reachSoon  = time.Minute      // after a round that left something open or changed it, then twice as long each time
 	reachGap   = 20 * time.Second // between two rounds at least: who is asked has a quota
 	reachPoll  = 2 * time.Second  // between two looks at what has changed
 	seenTime   = 3 * time.Second  // that a STUN server may take
@@ -72,7 +72,7 @@ type reach struct {
 	log        *slog.Logger
 	private    bool     // any two nodes are enough, and private addresses good
 	urls       []string // given by the operator; then none are found
-	hidden     bool     // the record is to have no URLs that are found
+	blind      bool     // it has no URL that could be found: its port speaks TLS
 	tcp, stun  uint16   // the node's own ports; stun may be 0
 	discover   func(ctx context.Context, server netip.AddrPort) (netip.AddrPort, error)
 	neighbours func() []relay.Neighbour
@@ -116,6 +116,7 @@ func (r *reach) situation() situation {
 func (r *reach) serve(ctx context.Context) error {
 	var last situation
 	var done, next time.Time
+	open := 0 // rounds since something was left open
 	for sleep(ctx, reachPoll) {
 		now, seen := time.Now(), r.situation()
 		moved := seen.interfaces != last.interfaces || seen.mapped != last.mapped
@@ -123,12 +124,18 @@ func (r *reach) serve(ctx context.Context) error {
 		if seen.neighbours == 0 || !due || now.Sub(done) < reachGap {
 			continue
 		}
-		settled := r.round(ctx, seen.mapped)
-		last, done = seen, time.Now()
-		next = done.Add(reachEvery)
-		if !settled {
-			next = done.Add(reachSoon)
+		if seen != last {
+			open = 0
 		}
+		wait := reachEvery
+		if r.round(ctx, seen.mapped) {
+			open = 0
+		} else {
+			wait = min(reachSoon<<open, reachEvery)
+			open = min(open+1, 8)
+		}
+		last, done = seen, time.Now()
+		next = done.Add(wait)
 	}
 	return nil
 }
@@ -151,7 +158,7 @@ func (r *reach) round(ctx context.Context, m mapped) (settled bool) {
 	tcp := reachUnknown
 	if len(r.urls) > 0 {
 		tcp = r.tryOwn(ctx)
-	} else if !r.hidden {
+	} else if !r.blind {
 		tcp = r.tryFound(ctx, o)
 	}
 	if ctx.Err() != nil {
