@@ -2,7 +2,6 @@ package door
 
 import (
 	"crypto/tls"
-	"errors"
 	"io"
 	"net"
 	"sync"
@@ -160,107 +159,4 @@ func (p *peeked) Read(b []byte) (int, error) {
 		return 1, nil
 	}
 	return p.Conn.Read(b)
-}
-
-// Secure is a listener whose connections have a TLS handshake behind them. How
-// many of those are under way, and for how long, is bounded. Close waits for all.
-func Secure(l net.Listener, cfg *tls.Config) net.Listener {
-	s := &secured{Listener: l, cfg: cfg, shakes: newHandshakes(), ready: make(chan net.Conn), done: make(chan struct{}), open: make(map[net.Conn]struct{})}
-	s.all.Go(s.accept)
-	return s
-}
-
-type secured struct {
-	net.Listener
-	cfg    *tls.Config
-	shakes *handshakes
-	ready  chan net.Conn
-	done   chan struct{}
-	stop   sync.Once
-	err    error // valid when done is closed
-	all    sync.WaitGroup
-
-	mu   sync.Mutex
-	open map[net.Conn]struct{} // before the end of their handshake; nil: closed
-}
-
-func (s *secured) accept() {
-	for {
-		c, err := s.Listener.Accept()
-		switch {
-		case err == nil && s.add(c):
-			s.all.Go(func() { s.serve(c) })
-		case err == nil:
-			c.Close()
-		case tooManyFiles(err):
-			time.Sleep(5 * time.Millisecond)
-		default:
-			s.end(err)
-			return
-		}
-	}
-}
-
-// maxSecuring is how many connections of a secured listener may be before the
-// end of their handshake. Who waits for one of the handshakes costs little.
-const maxSecuring = 8 * maxHandshakes
-
-func (s *secured) add(c net.Conn) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.open == nil || len(s.open) >= maxSecuring {
-		return false
-	}
-	s.open[c] = struct{}{}
-	return true
-}
-
-func (s *secured) serve(c net.Conn) {
-	tc, err := s.shakes.do(c, s.cfg)
-	s.mu.Lock()
-	delete(s.open, c)
-	s.mu.Unlock()
-	if err != nil || tc.ConnectionState().NegotiatedProtocol == acmeTLS {
-		c.Close()
-		return
-	}
-	select {
-	case s.ready <- tc:
-	case <-s.done:
-		c.Close()
-	}
-}
-
-func (s *secured) end(err error) {
-	s.stop.Do(func() {
-		s.err = err
-		close(s.done)
-	})
-}
-
-// Accept implements net.Listener.
-func (s *secured) Accept() (net.Conn, error) {
-	select {
-	case c := <-s.ready:
-		return c, nil
-	case <-s.done:
-		return nil, s.err
-	}
-}
-
-// Close implements net.Listener. It may be called more than once.
-func (s *secured) Close() error {
-	err := s.Listener.Close()
-	s.end(net.ErrClosed)
-	s.mu.Lock()
-	for c := range s.open {
-		c.Close()
-	}
-	s.open = nil
-	s.mu.Unlock()
-	s.all.Wait()
-	if errors.Is(err, net.ErrClosed) {
-		return nil
-	}
-	return err
 }

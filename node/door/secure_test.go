@@ -244,3 +244,51 @@ func TestSecure(t *testing.T) {
 		t.Error("it goes on")
 	}
 }
+
+// One address cannot have all the handshakes of a secured listener.
+func TestSecureAddress(t *testing.T) {
+	server, client := testTLS(t)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := Secure(l, server)
+	defer s.Close()
+	var first net.Conn
+	for i := range maxSecuringAddress + 1 {
+		c, err := net.Dial("tcp", l.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		if i == 0 {
+			first = c
+		}
+		if i < maxSecuringAddress {
+			continue
+		}
+		c.SetDeadline(time.Now().Add(patience))
+		if _, err := c.Read(make([]byte, 1)); err == nil || strings.Contains(err.Error(), "timeout") {
+			t.Errorf("one more than %d is not closed: %v", maxSecuringAddress, err)
+		}
+		first.SetDeadline(time.Now().Add(time.Millisecond))
+		if _, err := first.Read(make([]byte, 1)); err == nil || !strings.Contains(err.Error(), "timeout") {
+			t.Errorf("it is not the last that is closed: %v", err)
+		}
+	}
+	go func() {
+		if c, err := s.Accept(); err == nil {
+			fmt.Fprint(c, "hello")
+			c.Close()
+		}
+	}()
+	d := tls.Dialer{NetDialer: &net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 2)}, Timeout: patience}, Config: client}
+	c, err := d.Dial("tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if b, err := io.ReadAll(c); string(b) != "hello" {
+		t.Errorf("%q, %v", b, err)
+	}
+}
