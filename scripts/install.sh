@@ -36,6 +36,7 @@ system() {
   has npm || want+=(npm)
   has ip || want+=(iproute2)
   has nft || want+=(nftables)
+  has openssl || want+=(openssl)
   has "${E2E_CHROMIUM:-chromium}" || want+=(chromium)
   has "${E2E_FIREFOX:-firefox-esr}" || has firefox || want+=(firefox-esr)
   has caddy || want+=(caddy)

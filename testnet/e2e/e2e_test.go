@@ -89,7 +89,7 @@ func openInputs(t *testing.T) {
 			return nil
 		}
 		switch filepath.Ext(path) {
-		case ".go", ".mod", ".sum", ".mjs", ".json":
+		case ".go", ".mod", ".sum", ".mjs", ".js", ".ts", ".json":
 			f, err := os.Open(path)
 			if err != nil {
 				return err
@@ -134,7 +134,7 @@ func findFirefox(ctx context.Context) string {
 // lacking names what this machine has not.
 func lacking(ctx context.Context, chromium string) []string {
 	var missing []string
-	for _, name := range []string{"npm", "ip", "setpriv", "unshare"} {
+	for _, name := range []string{"npm", "ip", "openssl", "setpriv", "unshare"} {
 		if _, err := exec.LookPath(name); err != nil {
 			missing = append(missing, name)
 		}

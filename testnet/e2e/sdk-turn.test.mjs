@@ -2,6 +2,9 @@
 
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { openBrowser } from './browser.mjs';
 import { startCluster } from './cluster.mjs';
@@ -36,10 +39,13 @@ after(async () => {
   await Promise.all([browser?.close(), firefox?.close()]);
 });
 
-const RULES = {
-  // All but what TURN servers say to each other.
-  udp: [['pref', '40', 'ipproto', 'udp', 'sport', RELAYS, 'dport', RELAYS, 'lookup', 'local'], ['pref', '50', 'ipproto', 'udp', 'to', ADDRESS, 'blackhole']],
-};
+/** Drops UDP, but for what TURN servers say to each other. */
+const UDP = [
+  ['pref', '40', 'ipproto', 'udp', 'sport', RELAYS, 'dport', RELAYS, 'lookup', 'local'],
+  ['pref', '50', 'ipproto', 'udp', 'to', ADDRESS, 'blackhole'],
+];
+/** Drops TURN over TCP. */
+const TCP = ['pref', '51', 'ipproto', 'tcp', 'dport', '3478', 'blackhole'];
 
 /** Runs `scene` while packets are dropped. Answers what lets them pass again before it has ended. */
 async function dropping(rules, scene) {
@@ -151,7 +157,7 @@ for (const kinds of PAIRS) {
     await talk(tabs);
   }));
 
-  test(`${title}: UDP is dropped: over TURN by TCP`, { skip }, (t) => withTabs(kinds, (nodes, ...tabs) => dropping(RULES.udp, async () => {
+  test(`${title}: UDP is dropped: over TURN by TCP`, { skip }, (t) => withTabs(kinds, (nodes, ...tabs) => dropping(UDP, async () => {
     const began = Date.now();
     const met = await ways(tabs, nodes, 'turn', 'tcp', {}, RELAYED_WITHIN);
     report(t, 'over TURN', Date.now() - began);
@@ -164,7 +170,32 @@ for (const kinds of PAIRS) {
   })));
 }
 
-test('a tab and a Go peer: UDP is dropped: over TURN by TCP', (t) => withTabs(['Chromium'], (nodes, tab) => dropping(RULES.udp, async () => {
+test('only TLS passes: over TURN by TLS', (t) => dropping([...UDP, TCP], async () => {
+  const folder = mkdtempSync(join(tmpdir(), 'certificate-'));
+  const [cert, key] = ['cert.pem', 'key.pem'].map((name) => join(folder, name));
+  execFileSync('openssl', ['req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1', '-nodes', '-days', '1', '-subj', '/CN=e2e',
+    '-addext', `subjectAltName=IP:${ADDRESS}`, '-keyout', key, '-out', cert], { stdio: 'ignore' });
+  const careless = await openBrowser({ flags: ['--ignore-certificate-errors'] });
+  const nodes = await startCluster({ nodes: 1, federate: false, flags: [...TURN, '--tls-cert', cert, '--tls-key', key], host: ADDRESS });
+  try {
+    const tabs = [await careless.open('ways'), await careless.open('ways')];
+    const tls = { ws: nodes.ws.map((url) => url.replace('ws:', 'wss:')) };
+    const began = Date.now();
+    const met = await ways(tabs, tls, 'turn', 'tls', {}, RELAYED_WITHIN);
+    report(t, 'over TURN', Date.now() - began);
+    assert.deepEqual(met.ways, Array(2).fill({ path: 'turn', server: 'both', transport: 'tls', noDirect: 'no_reply' }));
+    await talk(tabs);
+    const found = await diagnosed(tabs[0]);
+    t.diagnostic(JSON.stringify(found));
+    assert.deepEqual(codes(found), ['udp_blocked', 'turn_no_reply']);
+  } finally {
+    await careless.close();
+    await nodes.close();
+    rmSync(folder, { recursive: true });
+  }
+}));
+
+test('a tab and a Go peer: UDP is dropped: over TURN by TCP', (t) => withTabs(['Chromium'], (nodes, tab) => dropping(UDP, async () => {
   const go = openGo();
   try {
     const app = newRoom('turn');
@@ -181,15 +212,14 @@ test('a tab and a Go peer: UDP is dropped: over TURN by TCP', (t) => withTabs(['
 })));
 
 test('all is dropped but the node: over nodes; then TURN by TCP passes, and no message is lost, doubled or out of order', (t) => withTabs(['Chromium', 'Chromium'], async (nodes, ...tabs) => {
-  const turn = ['pref', '51', 'ipproto', 'tcp', 'dport', '3478', 'blackhole'];
-  await dropping([...RULES.udp, turn], async (pass) => {
+  await dropping([...UDP, TCP], async (pass) => {
     const met = await ways(tabs, nodes, 'nodes', undefined, {}, RELAYED_WITHIN);
     assert.deepEqual(met.ways, Array(2).fill({ path: 'nodes', noDirect: 'no_reply', noTurn: 'turn_failed' }));
     const found = await diagnosed(tabs[0]);
     assert.deepEqual(codes(found), ['udp_blocked', 'turn_no_reply', 'peers_over_nodes']);
     await Promise.all(tabs.map((tab) => tab.call('count', 20)));
     await apart(2);
-    pass([turn]);
+    pass([TCP]);
     const began = Date.now();
     await Promise.all(tabs.map((tab) => until(UPGRADED_WITHIN, 'it goes over TURN', tab, connected('turn', 'tcp'))));
     report(t, 'over TURN', Date.now() - began);
@@ -210,7 +240,7 @@ test('UDP stops to pass between two who are connected: over TURN by TCP, and not
   const { ids } = await ways(tabs, nodes, 'direct');
   await Promise.all(tabs.map((tab) => tab.call('count', 50)));
   await apart(2);
-  await dropping(RULES.udp, async () => {
+  await dropping(UDP, async () => {
     const began = Date.now();
     await Promise.all(tabs.map((tab) => until(MENDED_WITHIN, 'it goes over TURN', tab, connected('turn', 'tcp'))));
     report(t, 'over TURN', Date.now() - began);
@@ -234,7 +264,7 @@ test('UDP stops to pass in the middle of a transfer: it goes on over TURN', (t) 
   };
   await within(MEET_WITHIN, 'it begins', above(1 << 20));
   await apart(11); // a connection that is as new as that is given more time
-  await dropping(RULES.udp, async () => {
+  await dropping(UDP, async () => {
     const began = Date.now();
     await apart(0.5);
     await within(MENDED_WITHIN, 'it goes on', above((await tabs[1].call('flooded')) + (1 << 20)), () => tabs[1].detail());
@@ -270,7 +300,7 @@ test('servers that the app names replace the node\'s, and so do none', () => wit
   assert.deepEqual(codes(await diagnosed(tabs[0])), ['no_servers']);
 }));
 
-test('the app wants no servers, and UDP is dropped: over nodes', () => withTabs(['Chromium', 'Chromium'], (nodes, ...tabs) => dropping(RULES.udp, async () => {
+test('the app wants no servers, and UDP is dropped: over nodes', () => withTabs(['Chromium', 'Chromium'], (nodes, ...tabs) => dropping(UDP, async () => {
   const met = await ways(tabs, nodes, 'nodes', undefined, { iceServers: [] }, RELAYED_WITHIN);
   assert.deepEqual(met.ways, Array(2).fill({ path: 'nodes', noDirect: 'no_reply', noTurn: 'forbidden' }));
 })));
