@@ -191,33 +191,30 @@ func TestRenewed(t *testing.T) {
 	t.Parallel()
 	i := newInternet(t)
 	node := iceBetween(t, testnet.Start(t, 1).URL(0), named(3600, "first", "turn:"+turnHost+"?transport=udp"))
-	node.later = named(3600, "second", "turn:"+turnHost+"?transport=udp")
 	var who []*talks
 	for _, name := range []string{"alice", "bob"} {
-		who = append(who, talker(t, name, Options{Nodes: []string{node.url}, API: travels(i.home(symmetric)).api()}))
+		home := i.home(symmetric)
+		home.walled = true
+		who = append(who, talker(t, name, Options{Nodes: []string{node.url}, API: travels(home).api()}))
 		who[len(who)-1].knowsOnly(node.url)
 	}
 	who[0].sees("+bob")
 	who[1].sees("+alice")
 	c := converse(t, who[0].Peers()[0], who[1].Peers()[0])
 	for k, s := range who {
-		w := s.Peers()[0].Way()
-		if w.Path != PathTURN {
+		if w := s.Peers()[0].Way(); w.Server != ServerBoth {
 			t.Fatalf("it goes %+v", w)
 		}
-		if w.Transport == "" {
-			continue // over the other side's
-		}
 		time.Sleep(restartLeast)
-		i.seen.Store(0)
+		node.names(named(3600, "second of "+s.opts.Name, "turn:"+turnHost+"?transport=udp"))
 		before := fragment(s.Peers()[0].Connection().LocalDescription().SDP)
 		s.asksNow()
 		eventually(t, "it is restarted", func() bool {
 			pc := s.Peers()[0].Connection()
 			return fragment(pc.LocalDescription().SDP) != before && isConnected(pc) && isConnected(who[1-k].Peers()[0].Connection())
 		})
-		if s.userOf(t, true) != "second" || i.seen.Load() == 0 {
-			t.Errorf("%s: the server has not seen the second user", s.opts.Name)
+		if _, seen := i.users.Load("second of " + s.opts.Name); !seen {
+			t.Errorf("the server has not seen the second user of %s", s.opts.Name)
 		}
 	}
 	c.ends(t, who[0], who[1])

@@ -212,6 +212,13 @@ func iceBetween(t *testing.T, node string, says *protocol.IceServers) *iceNode {
 	return n
 }
 
+// names is what it answers from now on.
+func (n *iceNode) names(later *protocol.IceServers) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.later = later
+}
+
 func (n *iceNode) asked() int {
 	n.mu.Lock()
 	defer n.mu.Unlock()
