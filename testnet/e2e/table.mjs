@@ -19,6 +19,8 @@ const TITLES = {
   'rxdb': 'RxDB, replication by WebRTC',
   'sdk': 'the SDK for browsers: Chromium, Firefox and Go',
   'sdk-hostile': 'the SDK for browsers and a node that is hostile, or killed',
+  'sdk-turn': 'the SDK for browsers: STUN and TURN servers of nodes',
+  'sdk-ways': 'the SDK for browsers: ways between peers',
   'tracker-client': 'bittorrent-tracker (Node.js): its own server, and two of our nodes',
   'trystero': 'Trystero, torrent strategy',
   'webtorrent': 'webtorrent',

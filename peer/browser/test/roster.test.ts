@@ -185,3 +185,23 @@ test('links: each is told of the others; signals go through a common peer, and o
   await sleep(10);
   assert.equal(links.has(far.member), false);
 });
+
+test('a peer that answers is there, whatever it answers; one that is silent for a second is not', async () => {
+  const [ada, bob, eve] = await Promise.all(['Ada', 'Bob', 'Eve'].map(someone)) as [Presence, Presence, Presence];
+  const [a, b] = [connected(ada), connected(bob)];
+  const links = new Links({ app, member: eve.member, connected: [a, b], find: () => undefined, linked: () => {}, passed: async () => {} });
+  const answers = links.answers(a);
+  const asked = a.said.at(-1)?.forward;
+  assert.deepEqual([asked?.to, asked?.envelope], [eve.member, undefined], 'nothing that it would do');
+  links.control(b, control({ forwarded: { ref: asked?.ref ?? 0, code: 8 } })); // another one answers
+  links.control(a, control({ forwarded: { ref: asked?.ref ?? 0, code: 8 } }));
+  assert.equal(await answers, true);
+  const began = performance.now();
+  assert.equal(await links.answers(b), false);
+  assert.ok(performance.now() - began > 900);
+  Object.assign(b, { sendControl: () => Promise.reject(new Error('closed')) });
+  assert.equal(await links.answers(b), false);
+  // Ours answers the same question.
+  links.control(a, control({ forward: { ref: 7, to: ada.member } }));
+  assert.deepEqual([a.said.at(-1)?.forwarded?.ref, a.said.at(-1)?.forwarded?.code], [7, 3]);
+});
