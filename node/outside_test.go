@@ -1,7 +1,9 @@
 package node
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"net"
 	"net/http"
 	"net/netip"
@@ -78,6 +80,9 @@ func TestOutsideInRecord(t *testing.T) {
 		eventually(t, "the record at the other node", func() bool { return known() != nil && slices.Equal(known().URLs, []string{url, far}) })
 		if known().STUNPort != stun || !a.isOwn(far, "") || !slices.Equal(a.Self().Public, a.publicAddresses()) || len(a.publicAddresses()) != 1 {
 			t.Errorf("STUN port %d, want %d; own: %v; public: %v", known().STUNPort, stun, a.isOwn(far, ""), a.publicAddresses())
+		}
+		if b, err := json.Marshal(a.Stats()); err != nil || bytes.Contains(b, []byte("8.1.1.1")) || !bytes.Contains(b, []byte(`"reach":{`)) {
+			t.Errorf("the totals that all see: %s, %v", b, err)
 		}
 		a.onOutside(&outside{urls: []string{url}, stun: reachYes, ports: mapped{stun: 40002}})
 		eventually(t, "the router's port", func() bool { return known().STUNPort == 40002 && len(known().URLs) == 1 })

@@ -311,6 +311,23 @@ func TestNoRouter(t *testing.T) {
 	p.Stop()
 }
 
+// TestPublic: a node on the internet that was told no URL finds its own, and the
+// others come to know it.
+func TestPublic(t *testing.T) {
+	h := newHome(t)
+	bare := h.lab.Server("bare")
+	args := []string{"node", "--data=", "--admin=", "--dht=false", "--json"}
+	for _, s := range h.servers {
+		args = append(args, "--peer", "http://"+s.Addr().String()+":8787")
+	}
+	bare.Start(t, h.binary, args...).Await(patience, "start", func(string) bool { return true })
+	base := "http://" + bare.Addr().String() + ":8787"
+	awaits(t, h.servers[0].StartSelf(t, "get", base+"/.well-known/peerserver", `"urls":["ws://`+bare.Addr().String()+`:8787"],"stun_port":3478`))
+	awaits(t, h.servers[0].StartSelf(t, "get", base+"/stats.json", `"reach":{"tcp":"reached","stun":"reached"`))
+	// Its STUN is among those that peers of another node are told of.
+	awaits(t, h.servers[1].StartSelf(t, "get", "http://"+h.servers[0].Addr().String()+":8787/v1/ice", "stun:"+bare.Addr().String()+":3478"))
+}
+
 // TestUnreached: without port mapping nobody comes in, and the node says so; it is
 // linked all the same.
 func TestUnreached(t *testing.T) {
