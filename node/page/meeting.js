@@ -32,8 +32,8 @@ export class Meeting {
   #people = new Map(); // by key
   #timers;
 
-  static async join({ url, room, name, iceServers, on }) {
-    const joined = await join(`page/${room.toLowerCase()}`, { nodes: [url], name, iceServers });
+  static async join({ url, room, name, on }) {
+    const joined = await join(`page/${room.toLowerCase()}`, { nodes: [url], name });
     return new Meeting(joined, name, on);
   }
 
@@ -81,6 +81,11 @@ export class Meeting {
     const offer = this.files.share(file);
     this.#tell([...this.#people.values()], { file: offer });
     return offer;
+  }
+
+  /** What the visitor's network does to connections; see the SDK. */
+  diagnose() {
+    return this.#room.diagnose();
   }
 
   leave() {

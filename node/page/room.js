@@ -4,6 +4,7 @@ import { offeredCard, ownCard } from './cards.js';
 import { Graph, hueOf, initials } from './graph.js';
 import { MAX_NAME, MAX_TEXT, Meeting, clean } from './meeting.js';
 import { nodeURL } from './use.js';
+import { lookWhenOpened } from './visit.js';
 import { element, list, newName, newRoom, say } from './words.js';
 
 const MAX_ROOM = 64;
@@ -47,6 +48,7 @@ export class Room {
     e.share.addEventListener('click', () => navigator.share({ title: 'A room on peerserver', url: e.link.value }).catch(() => {}));
     e.share.hidden = !navigator.share;
     this.#takesFiles();
+    lookWhenOpened(e.mine, () => this.#meeting.diagnose());
     addEventListener('hashchange', () => this.#invited());
     addEventListener('pagehide', () => this.#leave());
   }
@@ -71,10 +73,9 @@ export class Room {
     if (!room || !name || this.#meeting || e.enter.disabled) return;
     e.enter.disabled = true;
     try {
-      const { node, iceServers } = await aboutNode();
-      this.#node = node;
+      this.#node = await nodeId();
       this.#graph = new Graph(e.graph);
-      this.#meeting = await Meeting.join({ url: nodeURL(), room, name, iceServers, on: this.#events() });
+      this.#meeting = await Meeting.join({ url: nodeURL(), room, name, on: this.#events() });
     } catch (err) {
       this.#notice(`The room cannot be entered: ${err.message}`);
       return;
@@ -96,6 +97,7 @@ export class Room {
     if (!this.#meeting) return;
     this.#meeting.leave();
     this.#meeting = undefined;
+    this.#e.mine.open = false;
     this.#show(false);
     this.#e.enter.focus({ preventScroll: true });
   }
@@ -240,13 +242,12 @@ function update(ul, people) {
   for (const li of items.values()) li.remove();
 }
 
-// Which node this is, and what it offers for connections that need help: nothing, or its STUN port.
-async function aboutNode() {
+// Which node this is.
+async function nodeId() {
   try {
     const answer = await fetch('.well-known/peerserver', { signal: AbortSignal.timeout(3000) });
-    const { node, stun_port: port } = await answer.json();
-    return { node, iceServers: port > 0 && port < 65_536 ? [{ urls: `stun:${location.hostname}:${port}` }] : [] };
+    return (await answer.json()).node;
   } catch {
-    return { node: undefined, iceServers: [] };
+    return undefined;
   }
 }

@@ -5,8 +5,11 @@ const WITHIN = 5000;
 
 const count = new Intl.NumberFormat();
 
-/** Fills every element with data-stat, hides what is about a door that is off, and sets data-state of the status. */
-export function watchStats(root) {
+/**
+ * Fills every element with data-stat, hides what is about a door that is off, and sets data-state of the status. What else is to
+ * be made of the stats, `use` does.
+ */
+export function watchStats(root, use) {
   const status = root.querySelector('#status');
   const shown = [...root.querySelectorAll('[data-stat]')];
   const doors = [...root.querySelectorAll('[data-door]')];
@@ -21,6 +24,7 @@ export function watchStats(root) {
           const stats = await answer.json();
           for (const e of shown) show(e, stats);
           for (const e of doors) e.hidden = !stats.doors[e.dataset.door];
+          use(stats);
           say(status, 'up', 'Node is up');
         }
       } catch {

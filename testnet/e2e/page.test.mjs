@@ -12,6 +12,7 @@ import { staysPending, within } from './wait.mjs';
 
 const skip = process.env.E2E_TARGET === 'reference' ? 'a reference server has no such page' : false;
 const SHOWN_WITHIN = 10_000;
+const HEALTHY_WITHIN = 60_000; // a record is in the DHT some seconds after the start
 const GONE_WITHIN = 30_000;
 const FILE_WITHIN = 60_000;
 
@@ -72,6 +73,48 @@ describe('the page', { skip }, () => {
         await other.enter(newRoom('live'), 'Ada');
         await shows('[data-stat="clients.clients"]', String(before + 1));
       });
+    });
+  });
+
+  test('shows how the node is, and what it lacks', async () => {
+    const [a] = nodes.ws;
+    const health = (visitor) => visitor.page.$$eval('#health li', (all) => Object.fromEntries(all.map((e) => [e.children[0].textContent, [e.dataset.state, e.children[1].textContent]])));
+    const becomes = (visitor, name, wanted) => within(HEALTHY_WITHIN, `${name} is ${wanted}`, visitor.page.waitForFunction(([n, w]) => {
+      const item = [...document.querySelectorAll('#health li')].find((e) => e.children[0].textContent === n);
+      return item && `${item.dataset.state}: ${item.children[1].textContent}` === w;
+    }, [name, wanted], { timeout: HEALTHY_WITHIN }));
+    await withVisitors([pageOf(a)], async (visitor) => {
+      await becomes(visitor, 'DHT', 'good: knows 2 nodes of it, and is found there');
+      await becomes(visitor, 'STUN and TURN', 'good: both');
+      assert.deepEqual(Object.keys(await health(visitor)), ['DHT', 'TLS', 'STUN and TURN']); // on one machine there is no outside
+      await visitor.page.route('**/stats.json', async (route) => {
+        const answer = await route.fetch();
+        const json = { ...await answer.json(), reach: { tcp: 'failed', stun: 'failed', portmap: 'none' }, ice: undefined };
+        json.dht.nodes = 0;
+        json.tls = { names: [], fault: 'the certificate has expired' };
+        await route.fulfill({ response: answer, json });
+      });
+      await becomes(visitor, 'DHT', 'bad: no node of it answers');
+      assert.deepEqual(await health(visitor), {
+        DHT: ['bad', 'no node of it answers'], 'From outside': ['bad', 'other nodes do not reach it; it reaches them'],
+        'Port mapping': ['bad', 'no router does it'], TLS: ['bad', 'the certificate has expired'],
+        'STUN and TURN': ['bad', 'none; peers on different networks may not connect'],
+      });
+    });
+  });
+
+  test('says what the visitor’s network does to connections', async () => {
+    const [a] = nodes.ws;
+    await withVisitors([pageOf(a)], async (visitor) => {
+      await visitor.enter(newRoom('mine'), 'Ada');
+      await visitor.sees(SHOWN_WITHIN);
+      await visitor.page.click('#mine summary');
+      const said = visitor.page.locator('#mine p');
+      await within(SHOWN_WITHIN, 'it is found out', visitor.page.waitForFunction(
+        () => !['', 'Looking …'].includes(document.querySelector('#mine p').textContent), null, { timeout: SHOWN_WITHIN },
+      ));
+      assert.match(await said.textContent(), /direct connections work.*A node relays/);
+      assert.equal(await visitor.page.locator('#mine li').count(), 0);
     });
   });
 
