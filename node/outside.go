@@ -122,8 +122,8 @@ func lookupIP(ctx context.Context, host string) ([]netip.Addr, error) {
 	return net.DefaultResolver.LookupNetIP(ctx, "ip", host)
 }
 
-// ownAddresses are those of the machine at which a listener on at is reached. Of
-// IPv6, of which there are many, the one that the machine would use comes first.
+// ownAddresses are those of the machine at which a listener on at is reached, the
+// ones that it would use itself first: there may be many.
 func ownAddresses(at netip.Addr) []netip.Addr {
 	if at = at.Unmap(); !at.IsUnspecified() {
 		return []netip.Addr{at}
@@ -141,17 +141,18 @@ func ownAddresses(at netip.Addr) []netip.Addr {
 		}
 	}
 	slices.SortFunc(list, netip.Addr.Compare)
-	used := usedIPv6()
-	if i := slices.Index(list, used); i > 0 {
-		list = slices.Insert(slices.Delete(list, i, i+1), 0, used)
+	for _, to := range []string{"[2001:db8::1]:9", "192.0.2.1:9"} {
+		used := usedAddress(to)
+		if i := slices.Index(list, used); i > 0 {
+			list = slices.Insert(slices.Delete(list, i, i+1), 0, used)
+		}
 	}
 	return list
 }
 
-// usedIPv6 is the address from which the machine would speak to the IPv6
-// internet. Nothing is sent.
-func usedIPv6() netip.Addr {
-	c, err := (&net.Dialer{Timeout: time.Second}).Dial("udp6", "[2001:db8::1]:9")
+// usedAddress is the one from which the machine would send. Nothing is sent.
+func usedAddress(to string) netip.Addr {
+	c, err := (&net.Dialer{Timeout: time.Second}).Dial("udp", to)
 	if err != nil {
 		return netip.Addr{}
 	}
