@@ -37,10 +37,10 @@ func (s *someone) peer(name string) *Peer {
 // gone.
 func TestCallsOverTwoNodes(t *testing.T) {
 	nodes := testnet.Start(t, 2)
-	alice := join(t, "alice", Options{Nodes: []string{nodes.URL(0)}})
+	alice := join(t, "alice", Options{Nodes: []string{nodes.URL(0)}, NoRelay: true})
 	everybody := []*someone{alice}
 	for i, name := range []string{"printer", "printer", "bob", "carol"} {
-		s := join(t, name, Options{Nodes: []string{nodes.URL(i % 2)}})
+		s := join(t, name, Options{Nodes: []string{nodes.URL(i % 2)}, NoRelay: true})
 		s.handles("whoami", func(_ context.Context, q *Request) (any, error) { return name + " answers " + q.Peer.Name(), nil })
 		everybody = append(everybody, s)
 	}

@@ -122,8 +122,9 @@ func TestOffersCross(t *testing.T) {
 		}
 		until(crossed)
 	}
-	if d := w.meet(t, false, false); d > signalWithin {
-		t.Errorf("it took %v: only a second try has led anywhere", d)
+	w.meet(t, false, false)
+	if n := w.count(protocol.EnvelopeBody_KIND_OFFER); n != 2 {
+		t.Errorf("%d offers: only a second try has led anywhere", n)
 	}
 	if n := w.count(protocol.EnvelopeBody_KIND_ANSWER); n != 1 {
 		t.Errorf("%d answers, want that to the lower one's offer", n)
@@ -143,7 +144,7 @@ func TestLateAnswer(t *testing.T) {
 			until(again)
 		}
 	}
-	if d := w.meet(t, false, true); d < signalWithin || d > 2*signalWithin {
+	if d := w.meet(t, false, true); d < signalWithin {
 		t.Errorf("it took %v, want one more offer", d)
 	}
 }

@@ -145,6 +145,9 @@ func (p *Peer) write(ctx context.Context, lane int, b []byte) error {
 	if len(b) > MaxMessage {
 		return protocol.Errorf(protocol.CodeTooLarge, "peer: a message of %d bytes is over %d", len(b), MaxMessage)
 	}
+	if err := ctx.Err(); err != nil { // then nothing is sent, though there were room
+		return err
+	}
 	select {
 	case p.turns[lane] <- struct{}{}:
 	case <-p.done:

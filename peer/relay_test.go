@@ -218,7 +218,7 @@ func TestRelayAfterFourSeconds(t *testing.T) {
 	w.relay()
 	began := time.Now()
 	w.meet(t, false, true)
-	if d := time.Since(began); d < relayAfter || d > 2*relayAfter {
+	if d := time.Since(began); d < relayAfter {
 		t.Errorf("relayed after %v", d)
 	}
 	if p := w.lower.Peers()[0]; p.Path() != PathNodes {

@@ -121,11 +121,11 @@ func TestNetworkChanges(t *testing.T) {
 				}
 			}
 			fast := func() *webrtc.API { return newRoaming(t).api() }
-			alice := join(t, "alice", Options{Nodes: []string{nodes.URL(0)}, API: n.api(), OnMessage: hears("alice")})
-			bob := join(t, "bob", Options{Nodes: []string{nodes.URL(0)}, API: fast(), OnMessage: hears("bob")})
+			alice := join(t, "alice", Options{Nodes: []string{nodes.URL(0)}, API: n.api(), NoRelay: true, OnMessage: hears("alice")})
+			bob := join(t, "bob", Options{Nodes: []string{nodes.URL(0)}, API: fast(), NoRelay: true, OnMessage: hears("bob")})
 			alice.sees("+bob")
 			if nodeless {
-				join(t, "carol", Options{Nodes: []string{nodes.URL(0)}, API: fast()})
+				join(t, "carol", Options{Nodes: []string{nodes.URL(0)}, API: fast(), NoRelay: true})
 				bob.sees("+carol", "+alice")
 				alice.sees("+carol")
 				eventually(t, "carol says whom she knows", func() bool {

@@ -68,10 +68,10 @@ func TestResume(t *testing.T) {
 func TestLost(t *testing.T) {
 	t.Parallel()
 	nodes := testnet.Start(t, 2)
-	alice := join(t, "alice", Options{Nodes: []string{nodes.URL(0)}})
-	bob := join(t, "bob", Options{Nodes: []string{nodes.URL(1)}})
-	carol := join(t, "carol", Options{Nodes: []string{nodes.URL(0)}})
+	only := func(i int) Options { return Options{Nodes: []string{nodes.URL(i)}, NoRelay: true} } // over nodes it would end with them
+	alice, bob, carol := join(t, "alice", only(0)), join(t, "bob", only(1)), join(t, "carol", only(0))
 	alice.sees("+bob", "+carol")
+	bob.sees("+alice")
 	b, c := alice.connected(t, "bob"), alice.connected(t, "carol")
 	if b.Node() == c.Node() || b.Node() == (protocol.NodeID{}) {
 		t.Errorf("the nodes are %v and %v", b.Node(), c.Node())

@@ -14,7 +14,9 @@ import (
 	"github.com/peerservers/peerserver/testnet"
 )
 
-const patience = 10 * time.Second
+// patience is five times what an offer and its answer have: one that is lost, or
+// comes too late on a busy machine, is made again.
+const patience = 5 * signalWithin
 
 // someone is a room in a test, and what it has seen.
 type someone struct {
