@@ -213,6 +213,10 @@ func (c *certificates) speak(now time.Time) {
 	why := errors.New("nothing newer has come")
 	if known := c.trouble.Load(); known != nil {
 		why = *known
+	} else if c.acme != nil {
+		if err := c.acme.ca.trouble(now.Add(acmeSettle)); err != nil {
+			why = err
+		}
 	}
 	c.log.Warn("trouble with the certificate; the node goes on with what it has", "what", fault, "why", why)
 }
