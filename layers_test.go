@@ -52,6 +52,7 @@ var layers = []layer{
 	{dir: "peer/lan/lantest", ours: []string{"peer/lan"}},
 	{dir: "peer/browser", ours: nothing},
 	{dir: "testnet/natlab", ours: allOfUs, tests: []string{"cmd/peerserver/doctor"}},
+	{dir: "testnet/proxies", ours: allOfUs, tests: []string{"cmd/peerserver/doctor"}},
 	{dir: "testnet/...", ours: allOfUs},
 	{dir: "cmd/peerserver", ours: append([]string{"cmd/peerserver/doctor"}, allOfUs...)},
 	{dir: "cmd/peerserver/doctor", ours: []string{"protocol", "dhtstore", "relay", "node/...", "peer"}, tests: scenes},

@@ -124,7 +124,7 @@ func Faults() []Fault {
 		{WSPath, Failed, "Have the proxy forward every path to the node. nginx: location / { proxy_pass http://127.0.0.1:8787; } without a path behind the port; Caddy: reverse_proxy 127.0.0.1:8787 without a matcher."},
 		{WSFailed, Failed, "See the log of the proxy, and whether the node has too many clients of this address (--address-conns)."},
 		{WSPong, Failed, "Have the proxy pass WebSocket frames through as they come, without buffering. nginx: proxy_buffering off."},
-		{WSIdle, Warning, "Give quiet connections longer. nginx: proxy_read_timeout 120s; proxy_send_timeout 120s; the node pings after 45 s of quiet."},
+		{WSIdle, Warning, "Give quiet connections longer. nginx: proxy_read_timeout 150s; proxy_send_timeout 150s; the node pings after 45 s of quiet."},
 		{WSLarge, Failed, "Have the proxy pass messages of 64 KiB; some firewalls that inspect WebSockets have a limit of their own."},
 		{ProxyUntrusted, Failed, "Start the node with --trusted-proxy and the address of the proxy: until then all clients count as one, and share the quotas of one address."},
 		{ProxySilent, Failed, "Have the proxy send X-Forwarded-For. nginx: proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for; Caddy does so by itself. And start the node with --trusted-proxy."},
