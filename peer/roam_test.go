@@ -202,7 +202,7 @@ func TestRenewed(t *testing.T) {
 	who[1].sees("+alice")
 	c := converse(t, who[0].Peers()[0], who[1].Peers()[0])
 	for k, s := range who {
-		if w := s.Peers()[0].Way(); w.Server != ServerBoth {
+		if w := s.goes(PathTURN); w.Server != ServerBoth {
 			t.Fatalf("it goes %+v", w)
 		}
 		time.Sleep(restartLeast)

@@ -65,8 +65,13 @@ func newInternet(t *testing.T) *internet {
 	return i
 }
 
+// making is held while something is made: vnet counts MAC addresses, for all.
+var making sync.Mutex
+
 func router(t *testing.T, c *vnet.RouterConfig) *vnet.Router {
 	t.Helper()
+	making.Lock()
+	defer making.Unlock()
 	c.LoggerFactory = logging.NewDefaultLoggerFactory()
 	r, err := vnet.NewRouter(c)
 	if err != nil {
@@ -77,6 +82,8 @@ func router(t *testing.T, c *vnet.RouterConfig) *vnet.Router {
 
 func (i *internet) host(r *vnet.Router, ip string) *vnet.Net {
 	i.t.Helper()
+	making.Lock()
+	defer making.Unlock()
 	n, err := vnet.NewNet(&vnet.NetConfig{StaticIPs: []string{ip}})
 	if err == nil {
 		err = r.AddNet(n)
