@@ -9,7 +9,6 @@ import (
 	"strconv"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/peerservers/peerserver/protocol"
 	"github.com/peerservers/peerserver/testnet"
@@ -122,6 +121,7 @@ func TestDialThroughAnotherNode(t *testing.T) {
 // TestDialRefuses: an address that is none, another node than it names, one
 // where nobody listens, and nobody at all.
 func TestDialRefuses(t *testing.T) {
+	t.Parallel()
 	nodes := testnet.Start(t, 2)
 	server, other := listen(t, "server", Options{Nodes: []string{nodes.URL(0)}}), listen(t, "other", Options{Nodes: []string{nodes.URL(1)}})
 	good := server.address()
@@ -145,7 +145,11 @@ func TestDialRefuses(t *testing.T) {
 		{"nobody listens", absent.String(), protocol.CodeUnknownPeer},
 		{"no node", nowhere.String(), 0},
 	} {
-		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		within := patience
+		if c.code == protocol.CodeUnknownPeer {
+			within = stepWithin // which it waits for, once it has joined
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), within)
 		p, err := Dial(ctx, c.address, Options{API: loopback()})
 		cancel()
 		var e *protocol.Error

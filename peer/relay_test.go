@@ -49,7 +49,7 @@ func TestRelayThenDirect(t *testing.T) {
 	c := converse(t, a, b)
 	time.Sleep(time.Second)
 	g.open.Store(true)
-	eventuallyWithin(t, 5*retryMin, "both are direct", func() bool { return a.Path() == PathDirect && b.Path() == PathDirect })
+	eventuallyWithin(t, 5*2*retryMin, "both are direct", func() bool { return a.Path() == PathDirect && b.Path() == PathDirect })
 	time.Sleep(300 * time.Millisecond)
 	c.ends(t, alice, bob)
 	if alice.paths.Load() == 0 || bob.paths.Load() == 0 {
