@@ -174,11 +174,11 @@ func (n *Node) icePorts() (stun, turn uint16, tls []uint16) {
 	if s.tcp != nil {
 		turn = portOf(s.tcp.Addr())
 	}
+	if n.cfg.TURN && n.tlsConfig() != nil { // first: it is 443 where others are closed
+		tls = append(tls, portOf(n.listener.Addr()))
+	}
 	if s.tls != nil {
 		tls = append(tls, portOf(s.tls.Addr()))
-	}
-	if n.cfg.TURN && n.tlsConfig() != nil {
-		tls = append(tls, portOf(n.listener.Addr()))
 	}
 	return stun, turn, tls
 }
