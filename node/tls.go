@@ -143,7 +143,7 @@ func (c *certificates) hosts() []string {
 		return c.names
 	}
 	if cert := c.slots[0].Load(); cert != nil {
-		return slices.Clone(cert.Leaf.DNSNames)
+		return append([]string{}, cert.Leaf.DNSNames...) // it may be for addresses alone
 	}
 	return []string{}
 }
