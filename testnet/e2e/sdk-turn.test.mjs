@@ -10,12 +10,12 @@ import { openBrowser } from './browser.mjs';
 import { startCluster } from './cluster.mjs';
 import { openFirefox } from './firefox.mjs';
 import { openGo } from './gopeer.mjs';
+import { ADDRESS, ip, localLater } from './network.mjs';
 import { MEET_WITHIN, newRoom, report } from './scenes.mjs';
 import { noFirefox } from './sdk.mjs';
 import { apart, within } from './wait.mjs';
 
-/** Of nodes and browsers alike, so that what is dropped is told apart by ports. */
-const ADDRESS = '10.99.0.1';
+/** Nodes are on the browsers' address, and what is dropped is told apart by ports. */
 const RELAYS = '50000-50999';
 const TURN = ['--turn', '--turn-allow-private', '--turn-ports', RELAYS];
 const RELAYED_WITHIN = 5 * 5_000;
@@ -23,20 +23,18 @@ const UPGRADED_WITHIN = 5 * 20_000;
 const MENDED_WITHIN = 5 * 15_000;
 const DIAGNOSED_WITHIN = 15_000;
 
-const ip = (...args) => execFileSync('ip', args);
-
 let browser;
 let firefox;
+let undo;
 
 before(async () => {
-  // Local addresses are looked up after the rules of drop().
-  ip('rule', 'add', 'pref', '100', 'lookup', 'local');
-  ip('rule', 'del', 'pref', '0');
+  undo = localLater();
   [browser, firefox] = await Promise.all([openBrowser(), noFirefox ? undefined : openFirefox()]);
 });
 
 after(async () => {
   await Promise.all([browser?.close(), firefox?.close()]);
+  undo?.();
 });
 
 /** Drops UDP, but for what TURN servers say to each other. */

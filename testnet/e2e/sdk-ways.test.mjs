@@ -1,7 +1,6 @@
 // How peers are connected: directly, over nodes while UDP does not pass, through each other while there is no node.
 
 import assert from 'node:assert/strict';
-import { execFileSync } from 'node:child_process';
 import { once } from 'node:events';
 import { createServer } from 'node:http';
 import { connect, createServer as createTCP } from 'node:net';
@@ -11,33 +10,30 @@ import WebSocket from 'ws';
 import { openBrowser } from './browser.mjs';
 import { startCluster } from './cluster.mjs';
 import { openGo } from './gopeer.mjs';
+import { ADDRESS, ip, localLater } from './network.mjs';
 import { MEET_WITHIN, newRoom, report } from './scenes.mjs';
 import { startNodes } from './servers.mjs';
 import { apart, within } from './wait.mjs';
 
-/** The browsers' address in this network namespace; nodes are on loopback. */
-const ADDRESS = '10.99.0.1';
 const RELAYED_WITHIN = 5 * 5_000;
 const UPGRADED_WITHIN = 5 * 20_000;
 const MENDED_WITHIN = 5 * 15_000;
 const MOVED_WITHIN = 5 * 6_000;
 
-const ip = (...args) => execFileSync('ip', args);
-
 let browser;
+let undo;
 
 before(async () => {
-  // Local addresses are looked up after the rules of udp().
-  ip('rule', 'add', 'pref', '100', 'lookup', 'local');
-  ip('rule', 'del', 'pref', '0');
+  undo = localLater();
   browser = await openBrowser();
 });
 
 after(async () => {
   await browser?.close();
+  undo?.();
 });
 
-/** Whether UDP passes between browsers. */
+/** Whether UDP passes between browsers; nodes are on loopback. */
 function udp(passes) {
   ip('rule', passes ? 'del' : 'add', 'pref', '50', 'ipproto', 'udp', 'to', ADDRESS, 'blackhole');
 }
