@@ -200,8 +200,8 @@ func TestTURN(t *testing.T) {
 	}
 	nodes := testnet.Start(t, 1)
 	ice := []webrtc.ICEServer{{URLs: []string{"turn:" + l.LocalAddr().String()}, Username: "user", Credential: "password"}}
-	alice := join(t, "alice", Options{Nodes: []string{nodes.URL(0)}, API: (&roaming{Net: host, only: l.LocalAddr().String()}).api(), ICEServers: ice})
-	bob := join(t, "bob", Options{Nodes: []string{nodes.URL(0)}, API: (&roaming{Net: host, only: l.LocalAddr().String()}).api(), ICEServers: ice})
+	alice := join(t, "alice", Options{Nodes: []string{nodes.URL(0)}, API: (&roaming{Net: host, only: l.LocalAddr().String()}).api(), ICEServers: ice, NoRelay: true})
+	bob := join(t, "bob", Options{Nodes: []string{nodes.URL(0)}, API: (&roaming{Net: host, only: l.LocalAddr().String()}).api(), ICEServers: ice, NoRelay: true})
 	alice.sees("+bob")
 	bob.sees("+alice")
 	if a, b := alice.Peers()[0].Path(), bob.Peers()[0].Path(); a != PathTURN || b != PathTURN {

@@ -230,7 +230,8 @@ func TestRestartWithLostSignals(t *testing.T) {
 	w.mu.Unlock()
 	before := fragment(lower.Connection().LocalDescription().SDP)
 	lower.m.wake(note{kind: noteMoved})
-	eventuallyWithin(t, 5*restartEvery, "it is restarted", func() bool {
+	// It is made again after restartEvery, and after twice as long.
+	eventuallyWithin(t, 5*3*restartEvery, "it is restarted", func() bool {
 		now := fragment(lower.Connection().LocalDescription().SDP)
 		return now != before && lower.Connection().SignalingState() == webrtc.SignalingStateStable &&
 			lower.Connection().ICEConnectionState() == webrtc.ICEConnectionStateConnected

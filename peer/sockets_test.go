@@ -34,7 +34,7 @@ func TestSilentServers(t *testing.T) {
 		s.SetIncludeLoopbackCandidate(true)
 		s.SetInterfaceFilter(func(name string) bool { return name == "lo" })
 		s.SetNetworkTypes([]webrtc.NetworkType{webrtc.NetworkTypeUDP4})
-		return join(t, name, Options{Nodes: []string{node.url}, API: webrtc.NewAPI(webrtc.WithSettingEngine(s))})
+		return join(t, name, Options{Nodes: []string{node.url}, API: webrtc.NewAPI(webrtc.WithSettingEngine(s)), NoRelay: true})
 	}
 	alice, bob := enter("alice"), enter("bob")
 	alice.sees("+bob")
