@@ -71,14 +71,13 @@ func (n *Node) openICE() (err error) {
 func (n *Node) listenSTUN() error {
 	at, auto := n.cfg.STUN, n.cfg.STUN == ""
 	if auto {
-		host, port, err := net.SplitHostPort(n.listener.Addr().String())
+		host, _, err := net.SplitHostPort(n.listener.Addr().String())
 		if err != nil {
 			return fmt.Errorf("the node's address %s: %w", n.listener.Addr(), err)
 		}
-		if _, asked, _ := net.SplitHostPort(n.cfg.Listen); asked != "0" {
-			port = strconv.Itoa(protocol.DefaultSTUN)
-		} else {
-			port = "0"
+		port := strconv.Itoa(protocol.DefaultSTUN)
+		if _, asked, _ := net.SplitHostPort(n.cfg.Listen); asked == "0" {
+			port = asked
 		}
 		at = net.JoinHostPort(host, port)
 	}

@@ -87,7 +87,7 @@ func newPeer(t TB, name, room, url string) (*Peer, error) {
 		links: make(map[string]*webrtc.DataChannel), heard: make(map[string][]string), news: make(chan struct{}),
 	}
 	p.ctx, p.end = context.WithCancel(context.Background())
-	ws, _, err := websocket.DefaultDialer.DialContext(p.ctx, url, nil)
+	ws, _, err := websocket.DefaultDialer.DialContext(p.ctx, url, nil) //nolint:bodyclose // gorilla has read it
 	if err != nil {
 		p.end()
 		return nil, fmt.Errorf("peer %s: %w", name, err)

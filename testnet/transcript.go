@@ -128,7 +128,7 @@ func (p *player) act(url string, s *Step) {
 	var err error
 	switch {
 	case s.Open != "":
-		p.clients[s.Client], _, err = websocket.DefaultDialer.Dial(url+s.Open, nil)
+		p.clients[s.Client], _, err = websocket.DefaultDialer.Dial(url+s.Open, nil) //nolint:bodyclose // gorilla has read it
 	case ws == nil:
 		err = errors.New("it is not connected")
 	case s.Send != nil:

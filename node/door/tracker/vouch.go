@@ -8,12 +8,12 @@ import (
 // Vouch implements door.Voucher: an id is a peer_id, its token the info_hash,
 // both as 40 hex digits or as 20 characters.
 func (d *Door) Vouch(query url.Values) string {
-	peer, hash, ok := id{}, id{}, false
-	if peer, ok = parseID(query.Get("id")); !ok {
+	peer, ok := parseID(query.Get("id"))
+	if !ok {
 		return ""
 	}
 	for _, token := range query["token"] {
-		if hash, ok = parseID(token); ok && d.relay.Has(app(&hash), string(peer[:])) {
+		if hash, ok := parseID(token); ok && d.relay.Has(app(&hash), string(peer[:])) {
 			return string(hash[:]) + string(peer[:])
 		}
 	}
@@ -21,8 +21,8 @@ func (d *Door) Vouch(query url.Values) string {
 }
 
 func parseID(s string) (i id, ok bool) {
-	if n, err := hex.Decode(i[:], []byte(s[:min(len(s), 2*len(i))])); err == nil && n == len(i) && len(s) == 2*len(i) {
-		return i, true
+	if raw, err := hex.DecodeString(s); err == nil && len(raw) == len(i) {
+		return id(raw), true
 	}
 	return i, copy(i[:], s) == len(s) && len(s) == len(i)
 }
