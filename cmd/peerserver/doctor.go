@@ -67,7 +67,11 @@ func (d *doctorFlags) run(ctx context.Context, s streams) error {
 			return err
 		}
 	} else {
-		fmt.Fprintf(s.out, "\n%s: %d ok, %d warnings, %d failed, %d skipped, in %v\n", r.URL,
+		at := r.URL
+		if at == "" {
+			at = "the node of this machine"
+		}
+		fmt.Fprintf(s.out, "\n%s: %d ok, %d warnings, %d failed, %d skipped, in %v\n", at,
 			r.Count(doctor.OK), r.Count(doctor.Warning), r.Count(doctor.Failed), r.Count(doctor.Skipped), time.Duration(r.Took)*time.Millisecond)
 	}
 	if n := r.Count(doctor.Failed); n > 0 {

@@ -11,6 +11,7 @@ package doctor
 import (
 	"context"
 	"crypto/x509"
+	"slices"
 	"strings"
 	"time"
 )
@@ -156,7 +157,7 @@ func (s *subject) start(ctx context.Context) []chan []Finding {
 		answers := make(chan []Finding, 1)
 		list = append(list, answers)
 		s.running.Go(func() {
-			found := c.run(s, ctx)
+			found := inTime(ctx, c.run(s, ctx))
 			for i := range found {
 				found[i].Check = c.name
 			}
@@ -164,6 +165,16 @@ func (s *subject) start(ctx context.Context) []chan []Finding {
 		})
 	}
 	return list
+}
+
+// inTime takes back what a check calls wrong that was cut short: it may not have
+// waited long enough.
+func inTime(ctx context.Context, found []Finding) []Finding {
+	if ctx.Err() == nil {
+		return found
+	}
+	sure := slices.DeleteFunc(found, func(f Finding) bool { return f.State == Failed || f.State == Warning })
+	return append(sure, bad(OutOfTime, "There was no time to look at all of it."))
 }
 
 // clean keeps what a stranger has written from doing things to a terminal.

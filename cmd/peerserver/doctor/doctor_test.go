@@ -317,6 +317,25 @@ func TestCertificates(t *testing.T) {
 	}
 }
 
+// TestTURNOverTLS: allocations over TLS are tried too, at the node's own port and
+// at that of TURN.
+func TestTURNOverTLS(t *testing.T) {
+	t.Parallel()
+	ca := newCA(t)
+	cert, key := ca.files(t, leaf{left: 90 * day})
+	n := startNode(t, node.Config{TLSCert: cert, TLSKey: key, STUN: "127.0.0.1:0", TURN: true, TURNTLS: "127.0.0.1:0", TURNAllowPrivate: true})
+	r := run(t, doctor.Options{URL: "https://" + n.Addr().String(), Roots: ca.pool()})
+	over := 0
+	for _, f := range r.Findings {
+		if strings.HasPrefix(f.Found, "TURN over TLS") && strings.HasSuffix(f.Found, "relays between two peers, and from here.") {
+			over++
+		}
+	}
+	if !r.OK || over != 2 {
+		t.Errorf("%v, and TURN over TLS relays at %d ports, want 2", codes(r), over)
+	}
+}
+
 // TestTokenStays: a token is given to nobody whose certificate is not good, and
 // to nobody's log.
 func TestTokenStays(t *testing.T) {
@@ -415,5 +434,15 @@ func TestFaults(t *testing.T) {
 			t.Errorf("%+v", f)
 		}
 		seen[f.Code] = true
+	}
+}
+
+// TestOutOfTime: what was cut short is not said to be wrong.
+func TestOutOfTime(t *testing.T) {
+	t.Parallel()
+	n := startNode(t, node.Config{})
+	r := run(t, doctor.Options{URL: "http://" + n.Addr().String(), Idle: time.Minute, Timeout: 3 * time.Second})
+	if !r.OK || !slices.ContainsFunc(r.Findings, func(f doctor.Finding) bool { return f.Check == "websocket" && f.Code == doctor.OutOfTime }) {
+		t.Errorf("%v", codes(r))
 	}
 }

@@ -72,10 +72,11 @@ func (s *subject) tryTURN(ctx context.Context, u *server) Finding {
 	if err := between(ctx, a, b); err != nil {
 		return s.scoped(u, bad(TURNPorts, "TURN over %s at port %s makes allocations, and nothing passes between two of them: %s.", u.over(), u.port, why(err)))
 	}
-	if s.fromOutside(ctx, a, at) {
+	asked, known := s.stunAt(ctx, u.host)
+	if known && s.fromOutside(ctx, a, asked) {
 		return ok("TURN over %s at %s relays between two peers, and from here.", u.over(), place(u))
 	}
-	if u.own && s.passesUDP() {
+	if u.own && known {
 		return bad(TURNPorts, "TURN over %s at port %s relays between two peers of its own, but a packet from here does not reach its relay port.", u.over(), u.port)
 	}
 	return ok("TURN over %s at %s relays between two peers.", u.over(), place(u))
@@ -88,10 +89,19 @@ func place(u *server) string {
 	return u.String() + ", of another node,"
 }
 
-// passesUDP says whether a STUN server answers this machine.
-func (s *subject) passesUDP() bool {
+// stunAt is a STUN server at a host that answers this machine: the node's own.
+func (s *subject) stunAt(ctx context.Context, host string) (netip.AddrPort, bool) {
 	h, err := s.stun()
-	return err == nil && h.any()
+	if err != nil {
+		return netip.AddrPort{}, false
+	}
+	for _, r := range h.replies {
+		if r.ok && r.host == host {
+			at, err := s.lookup(ctx, &r.server)
+			return at, err == nil
+		}
+	}
+	return netip.AddrPort{}, false
 }
 
 // failed says why there is no allocation.
@@ -202,7 +212,8 @@ func passes(ctx context.Context, conn net.PacketConn, send func([]byte) error) e
 	ctx, cancel := context.WithTimeout(ctx, passWithin)
 	defer cancel()
 	said, came := []byte("doctor "+rand.Text()), make(chan struct{})
-	go func() { // ended by the deadline
+	var reading sync.WaitGroup
+	reading.Go(func() {
 		buf := make([]byte, 1500)
 		for {
 			n, _, err := conn.ReadFrom(buf)
@@ -214,8 +225,11 @@ func passes(ctx context.Context, conn net.PacketConn, send func([]byte) error) e
 				return
 			}
 		}
+	})
+	defer func() {
+		_ = conn.SetReadDeadline(time.Unix(1, 0)) // ends the reading
+		reading.Wait()
 	}()
-	defer func() { _ = conn.SetReadDeadline(time.Unix(1, 0)) }()
 	again := time.NewTicker(passEvery)
 	defer again.Stop()
 	for {
