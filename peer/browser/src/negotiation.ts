@@ -15,7 +15,7 @@ const SETTLED_AFTER = 10_000; // a connection: SCTP waits for some seconds befor
 const AGAIN_AFTER = 2000; // the first one, with more servers
 const RESTART_LEAST = 1000; // between two, whatever happens
 const FORGOTTEN_AFTER = 30_000; // a restart: the next one is a first one
-const WIDEN_AFTER = 1500; // with an answer, but no connection: by the lower side, and later by the higher
+const WIDEN_AFTER = 1500; // with an answer, but no connection: by the side that has offered, and later by the other
 const MENDED_WITHIN = 20_000; // else the connection has ended
 const TURN_AFTER = 500; // the higher side's offers on an open connection wait for one of the lower
 const MEND_AFTER = 1500; // and its ICE restarts
@@ -404,7 +404,8 @@ export class Negotiation implements AttemptHost {
     await attempt.pc.setRemoteDescription({ type: said.type, sdp: said.sdp });
     attempt.remote = true;
     clearTimeout(this.#widen);
-    if (this.#widens(attempt)) this.#widen = setTimeout(() => this.#widenNow(attempt), this.#peer.lower ? WIDEN_AFTER : 2 * WIDEN_AFTER);
+    // Of whom the first offer was: with the roles turned round before there is a connection, Firefox's answer is none for Chromium.
+    if (this.#widens(attempt)) this.#widen = setTimeout(() => this.#widenNow(attempt), attempt.offer === 0n ? 2 * WIDEN_AFTER : WIDEN_AFTER);
     const early = attempt.early;
     attempt.early = [];
     await this.#add(attempt, early);
