@@ -151,7 +151,7 @@ func (m *member) again(a *attempt, sequence uint64, sdp string) error {
 }
 
 func (m *member) answer(a *attempt, sequence uint64, sdp string) error {
-	if err := a.setRemote(webrtc.SDPTypeOffer, sdp); err != nil {
+	if err := a.setRemote(webrtc.SDPTypeOffer, a.withRole(sdp)); err != nil {
 		return err
 	}
 	a.heard = sequence
@@ -161,6 +161,25 @@ func (m *member) answer(a *attempt, sequence uint64, sdp string) error {
 	}
 	_, err = m.describe(protocol.EnvelopeBody_KIND_ANSWER, d, sequence)
 	return err
+}
+
+// withRole is an offer that says the DTLS role that the other side has already.
+// The roles of a connection stay, whoever offers later (RFC 8842); an offer
+// leaves them open all the same, and pion would answer it as the client. Chromium,
+// if that is the client, takes no such answer: nothing would be restarted.
+func (a *attempt) withRole(offer string) string {
+	const active, passive = "a=setup:active", "a=setup:passive"
+	theirs, ours := a.pc.CurrentRemoteDescription(), a.pc.CurrentLocalDescription()
+	role := ""
+	switch {
+	case theirs == nil || ours == nil:
+		return offer
+	case theirs.Type == webrtc.SDPTypeAnswer && strings.Contains(theirs.SDP, active), ours.Type == webrtc.SDPTypeAnswer && strings.Contains(ours.SDP, passive):
+		role = active
+	default:
+		role = passive
+	}
+	return strings.ReplaceAll(offer, "a=setup:actpass", role)
 }
 
 // onAnswer takes the answer to the newest offer, or to one of its repetitions.
