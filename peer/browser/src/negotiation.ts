@@ -414,6 +414,7 @@ export class Negotiation implements AttemptHost {
   async #onCandidates(list: RTCIceCandidateInit[]): Promise<void> {
     const attempt = this.attempt;
     if (!attempt) return;
+    if (list.length === 0 && this.#peer.lower) this.mend(); // what it asks for
     if (attempt.remote) await this.#add(attempt, list);
     else attempt.early = [...attempt.early, ...list].slice(0, MAX_CANDIDATES);
   }

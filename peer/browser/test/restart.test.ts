@@ -209,6 +209,19 @@ test('an open connection does not answer: an ICE restart at once, and all server
   assert.deepEqual(it.offers(), ['1', '2', '3']);
 }));
 
+for (const lower of [true, false]) {
+  test(`a list of no candidates asks the lower member for an ICE restart, and this is the ${lower ? 'lower' : 'higher'} one`, () => scene(async (it) => {
+    const ask = () => it.negotiation.take(Kind.candidates, 200n, new TextEncoder().encode('[]'));
+    ask();
+    await it.pass(100);
+    assert.deepEqual(it.offers(), ['1'], 'it is not open yet');
+    await opened(it);
+    for (let i = 0; i < 10; i++) ask();
+    await it.pass(1000);
+    assert.deepEqual(it.offers(), lower ? ['1', '2'] : ['1']);
+  }, { lower }));
+}
+
 test('an ICE restart while there was no node is repeated when there is one', () => scene(async (it) => {
   await opened(it);
   it.negotiation.repeat();
