@@ -61,7 +61,7 @@ type member struct {
 	turn    *time.Timer // when there may be an offer on an open connection
 	ways    *time.Timer // when a signal goes another way
 	relayAt *time.Timer // when there has to be a connection, or it is relayed
-	shaky   *time.Timer // when a connection that is disconnected is mended
+	shaky   *time.Timer // when a connection that is disconnected is mended, or one that does not open has all servers
 }
 
 // note tells a member's goroutine something.

@@ -144,6 +144,7 @@ func (m *member) again(a *attempt, sequence uint64, sdp string) error {
 	if a.pc.SignalingState() == webrtc.SignalingStateHaveLocalOffer && m.lower {
 		return nil
 	}
+	a.few = a.few && a.open
 	if err := a.configure(); err != nil {
 		return err
 	}
@@ -194,6 +195,7 @@ func (m *member) onAnswer(sequence uint64, d description) error {
 	}
 	if !a.open {
 		m.expect(openWithin)
+		m.shaky.Reset(widenAfter)
 	}
 	a.heard = sequence
 	if err := a.setRemote(webrtc.SDPTypeAnswer, d.SDP); err != nil || !a.stale || !a.open {

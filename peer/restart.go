@@ -14,6 +14,7 @@ const (
 	restartRarer = 3                      // times
 	restartLeast = time.Second            // between two that are not needed to connect
 	maxRepeats   = 8                      // of one offer
+	widenAfter   = 2 * time.Second        // with an answer, without a connection: all servers are tried
 )
 
 // shakes has a connection mended if it does not come back by itself.
@@ -53,7 +54,7 @@ func (m *member) moved() {
 // of candidates that is empty.
 func (m *member) mend() error {
 	if !m.isDirect() {
-		return nil
+		return m.widen()
 	}
 	m.shaky.Reset(restartEvery << min(m.a.restarts, restartRarer))
 	m.a.restarts++
@@ -64,6 +65,19 @@ func (m *member) mend() error {
 		m.signal(protocol.EnvelopeBody_KIND_CANDIDATES, []byte("[]"))
 	}
 	return nil
+}
+
+// widen has both sides try all servers when few have not led to the other: who
+// answers a restart takes it for that. A browser begins with TURN over UDP alone.
+// It is for who has offered, whose connection this side's restart leaves as it is
+// in all else.
+func (m *member) widen() error {
+	a := m.a
+	if a == nil || !a.few || !a.remote || a.offer == 0 || isConnected(a.pc) || !m.r.servers.hasTURN() {
+		return nil
+	}
+	a.few = false
+	return m.restart()
 }
 
 // asked is called when the other side wants an open connection to be mended.

@@ -1,0 +1,43 @@
+package peer
+
+import (
+	"testing"
+	"time"
+
+	"github.com/pion/webrtc/v4"
+
+	"github.com/peerservers/peerserver/protocol"
+)
+
+// TestWiden: what was tried at first leads nowhere. Who has offered restarts, and
+// both try all servers; nobody begins anew.
+func TestWiden(t *testing.T) {
+	for _, lowerOffers := range []bool{true, false} {
+		t.Run(map[bool]string{true: "lower", false: "higher"}[lowerOffers], func(t *testing.T) {
+			t.Parallel()
+			offers := 0
+			w := wire(t, func(h *protocol.EnvelopeHeader) bool {
+				if h.Kind == protocol.EnvelopeBody_KIND_OFFER {
+					offers++
+				}
+				return h.Kind == protocol.EnvelopeBody_KIND_CANDIDATES && offers < 2
+			})
+			all := named(600, "user", "turn:127.0.0.1:1024", "turn:127.0.0.1:1025", "turn:127.0.0.1:1026")
+			for _, r := range []*Room{w.lower, w.higher} {
+				r.servers.take(all, true, time.Now())
+			}
+			if d := w.meet(t, !lowerOffers, lowerOffers); d < widenAfter || d >= openWithin {
+				t.Errorf("it took %s", d)
+			}
+			if n := w.count(protocol.EnvelopeBody_KIND_OFFER); n != 2 {
+				t.Errorf("%d offers, want one more", n)
+			}
+			lower, higher := w.connect(t)
+			for _, pc := range []*webrtc.PeerConnection{lower.pc, higher.pc} {
+				if n := len(pc.GetConfiguration().ICEServers); n != 3 {
+					t.Errorf("%d servers are tried, of 3", n)
+				}
+			}
+		})
+	}
+}
