@@ -38,7 +38,7 @@ func (n *Node) iceServers(peer []byte, host string) *protocol.IceServers {
 		}
 		list.Servers = s.appendTo(list.Servers)
 	}
-	for _, o := range n.otherServers() {
+	for _, o := range nearest(n.relay.Neighbours()) {
 		s := servers{host: o.host, stun: o.Record.STUNPort, turn: o.Record.TURNPort, tls: o.tls}
 		if peer != nil {
 			s.user, s.password, _ = ice.Issue(iceKeys(o.Keys), n.ID(), peer, time.Now())
@@ -55,10 +55,10 @@ type otherServer struct {
 	tls  []uint16
 }
 
-// otherServers are the nearest and idlest two that have STUN.
-func (n *Node) otherServers() []otherServer {
+// nearest are the two nearest and idlest nodes that have STUN.
+func nearest(linked []relay.Neighbour) []otherServer {
 	var all []otherServer
-	for _, o := range n.relay.Neighbours() {
+	for _, o := range linked {
 		if o.Record == nil || o.Record.STUNPort == 0 || len(o.Record.URLs) == 0 {
 			continue
 		}
