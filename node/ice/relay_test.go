@@ -48,7 +48,8 @@ func TestTwoRelayedPeers(t *testing.T) {
 // comes by.
 func TestIPv6(t *testing.T) {
 	if !hasIPv6() {
-		t.Skip("this machine has no IPv6")
+		t.Log("this machine has no IPv6")
+		return
 	}
 	for name, public := range map[string]func() []netip.Addr{
 		"its sockets' addresses": nil,
