@@ -14,7 +14,7 @@ const (
 	restartRarer = 3                      // times
 	restartLeast = time.Second            // between two that are not needed to connect
 	maxRepeats   = 8                      // of one offer
-	widenAfter   = 2 * time.Second        // with an answer, without a connection: all servers are tried
+	widenAfter   = turnWait + time.Second // with an answer, without a connection: all servers are tried
 )
 
 // shakes has a connection mended if it does not come back by itself.

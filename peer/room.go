@@ -34,7 +34,7 @@ const (
 // What Setting says.
 const (
 	mappedWait   = 200 * time.Millisecond // for a way within one network before one over a NAT
-	turnWait     = time.Second            // for a direct way before one over a TURN server
+	turnWait     = 2 * time.Second        // for a direct way before one over a TURN server
 	pairTries    = 25                     // 200 ms apart: a NAT may open late
 	keepalive    = 500 * time.Millisecond
 	silentAfter  = 2 * time.Second  // nothing has come: other ways are looked for
@@ -127,10 +127,11 @@ type Room struct {
 func Setting() webrtc.SettingEngine {
 	var s webrtc.SettingEngine
 	s.SetNet(sockets{new(stdnet.Net)})
-	// A browser hides its addresses behind names that are not resolved here: what
-	// comes from it is the first that is known of it, and the best.
-	s.SetPrflxAcceptanceMinWait(0)
 	// How long a better way has before one is taken that works: pion stays with it.
+	// A browser hides its addresses behind names that are not resolved here: what
+	// comes from it is the first that is known of it, and most often the best. But
+	// it may also come from its TURN server, of which is heard a moment later.
+	s.SetPrflxAcceptanceMinWait(mappedWait)
 	s.SetSrflxAcceptanceMinWait(mappedWait)
 	s.SetRelayAcceptanceMinWait(turnWait)
 	s.SetICEMaxBindingRequests(pairTries)
