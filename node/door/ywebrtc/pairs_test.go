@@ -102,7 +102,7 @@ func TestTwoClientsWithTwoURLsEach(t *testing.T) {
 				room, apart := fmt.Sprint("room ", delay, n), time.Duration(n/4)*20*time.Millisecond
 				urls := []string{at(net, n%2), at(net, 1-n%2)}
 				bob := opens(t, "bob", room, apart, urls...)
-				time.Sleep(5*delay + time.Second) // so that both nodes know where Bob is
+				time.Sleep(5*delay + 5*time.Second/2) // so that both nodes know where Bob is, which they say within half a second
 				if n/2%2 == 0 {
 					urls[0], urls[1] = urls[1], urls[0]
 				}
