@@ -156,7 +156,7 @@ func (c cell) settle(t *testing.T, a, b *natlab.Process) outcome {
 		if n := count(events, "leave"); n > 0 {
 			t.Error("the other one was lost")
 		}
-		if last := lastWay(events); last != ways[i] {
+		if last := lastWay(events); last.Path != ways[i].Path { // Chromium may take another pair of the same kind
 			t.Errorf("the path was %+v and is %+v", ways[i], last)
 		}
 	}
