@@ -20,7 +20,7 @@ type conns struct {
 }
 
 func newConns(q Quota) *conns {
-	return &conns{all: q.Conns, perAddress: q.AddressConns, open: make(map[net.Conn]netip.Addr), addresses: make(map[netip.Addr]int), closed: true}
+	return &conns{all: q.Conns, perAddress: q.AddressConns, open: make(map[net.Conn]netip.Addr), addresses: make(map[netip.Addr]int)}
 }
 
 // add takes a connection, unless there are too many.
@@ -48,13 +48,7 @@ func (c *conns) remove(n net.Conn) {
 	}
 }
 
-// start lets connections in, and stop closes them all, and those that come later.
-func (c *conns) start() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.closed = false
-}
-
+// stop closes all connections, and those that come later.
 func (c *conns) stop() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -72,7 +66,7 @@ func (c *conns) len() int {
 
 // ServeConn takes over a connection that somebody else has accepted and whose
 // first byte is under 4. It does not block. The connection is closed when there
-// are too many, and when Serve is not running.
+// are too many, and when Serve has ended, which ends it too.
 func (s *Server) ServeConn(c net.Conn) {
 	st, ok := newStream(c)
 	if !ok {

@@ -234,7 +234,6 @@ func TestSlowConnections(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				s, err := New(Config{TURN: true})
 				must(t, err)
-				s.conns.start()
 				ours, theirs := net.Pipe()
 				start := time.Now()
 				s.ServeConn(pipe{theirs})

@@ -111,7 +111,6 @@ func New(cfg Config) (*Server, error) {
 // ended. It closes the sockets. It is called once.
 func (s *Server) Serve(ctx context.Context) error {
 	s.addresses.lookUp()
-	s.conns.start()
 	for _, p := range s.cfg.Packets {
 		s.running.Go(func() { s.serveFront(newFront(s, p, true)) })
 	}
