@@ -95,3 +95,15 @@ func Public(a netip.Addr) bool {
 	}
 	return global6.Contains(a) && !within(special6, a)
 }
+
+// labs are what a LAN, or a network of tests, is numbered with.
+var labs = prefixes(
+	"10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16",
+	"192.0.2.0/24", "198.18.0.0/15", "198.51.100.0/24", "203.0.113.0/24",
+	"::1/128", "fc00::/7", "2001:db8::/32", "3fff::/20",
+)
+
+// Lab says whether an address is of a private network, loopback included, or of
+// one that stands in documents and tests. Link-local, multicast and metadata
+// addresses are not: they are not of anybody's choice.
+func Lab(a netip.Addr) bool { return within(labs, a.Unmap()) }

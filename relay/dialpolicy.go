@@ -140,6 +140,3 @@ func (s *places) proved(at net.Addr) {
 		p.proven, p.urls = true, nil
 	}
 }
-
-// Public says whether an address is one of the public Internet.
-func Public(a netip.Addr) bool { return protocol.Public(a) }

@@ -15,30 +15,6 @@ const (
 	ownEvery   = 10 * time.Second // between two looks at the interfaces
 )
 
-// testnets is what AllowPrivate lifts: what a lab may be numbered with.
-var testnets = prefixes(
-	"10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16",
-	"192.0.2.0/24", "198.18.0.0/15", "198.51.100.0/24", "203.0.113.0/24",
-	"::1/128", "fc00::/7", "2001:db8::/32", "3fff::/20",
-)
-
-func prefixes(list ...string) []netip.Prefix {
-	ps := make([]netip.Prefix, len(list))
-	for i, s := range list {
-		ps[i] = netip.MustParsePrefix(s)
-	}
-	return ps
-}
-
-func within(ps []netip.Prefix, a netip.Addr) bool {
-	for _, p := range ps {
-		if p.Contains(a) {
-			return true
-		}
-	}
-	return false
-}
-
 // usual is an address without the spelling that a dual-stack socket gives it.
 func usual(a netip.AddrPort) netip.AddrPort {
 	return netip.AddrPortFrom(a.Addr().Unmap(), a.Port())
@@ -153,7 +129,7 @@ func (a *addresses) open(ip netip.Addr) bool {
 	if ip.Zone() != "" {
 		return false
 	}
-	if a.allowPrivate && within(testnets, ip) {
+	if a.allowPrivate && protocol.Lab(ip) {
 		return true
 	}
 	return protocol.Public(ip) && !a.isOwn(ip)

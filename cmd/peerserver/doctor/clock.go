@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/peerservers/peerserver/protocol"
-	"github.com/peerservers/peerserver/relay"
 )
 
 const (
@@ -118,7 +117,7 @@ func (s *subject) others(ctx context.Context) (ahead []time.Duration) {
 // on, unless the node that named them is in it itself.
 func (s *subject) polite(network, address string, _ syscall.RawConn) error {
 	to, err := addrPort(address)
-	if err == nil && (s.near || relay.Public(to.Addr().Unmap())) {
+	if err == nil && (s.near || protocol.Public(to.Addr().Unmap())) {
 		return nil
 	}
 	return protocol.Errorf(protocol.CodeRefused, "dial %s: not a public address", network)

@@ -8,7 +8,7 @@ import (
 	"net/url"
 	"strings"
 
-	"github.com/peerservers/peerserver/relay"
+	"github.com/peerservers/peerserver/protocol"
 )
 
 const maxServers = 8 // URLs that are tried, of all that a node names
@@ -116,7 +116,7 @@ func (s *subject) lookup(ctx context.Context, u *server) (netip.AddrPort, error)
 			best = a
 		}
 	}
-	if !u.own && !s.near && !relay.Public(best) {
+	if !u.own && !s.near && !protocol.Public(best) {
 		return netip.AddrPort{}, fmt.Errorf("%s is not on the internet", u.host)
 	}
 	return netip.AddrPortFrom(best, port), nil

@@ -19,7 +19,6 @@ import (
 
 	"github.com/peerservers/peerserver/node"
 	"github.com/peerservers/peerserver/protocol"
-	"github.com/peerservers/peerserver/relay"
 )
 
 const (
@@ -114,7 +113,7 @@ func (s *subject) use(base *url.URL) {
 	s.close()
 	s.base = base
 	a, err := netip.ParseAddr(base.Hostname())
-	s.near = base.Hostname() == "localhost" || err == nil && !relay.Public(a.Unmap())
+	s.near = base.Hostname() == "localhost" || err == nil && !protocol.Public(a.Unmap())
 	s.client = &http.Client{Transport: &http.Transport{
 		Proxy: http.ProxyFromEnvironment, TLSClientConfig: s.lenient(), ForceAttemptHTTP2: true,
 	}, Timeout: stepWithin, CheckRedirect: noRedirect}

@@ -16,7 +16,7 @@ import (
 	"github.com/pion/turn/v5"
 
 	"github.com/peerservers/peerserver/node/ice"
-	"github.com/peerservers/peerserver/relay"
+	"github.com/peerservers/peerserver/protocol"
 )
 
 const (
@@ -66,7 +66,7 @@ func (s *subject) tryTURN(ctx context.Context, u *server) Finding {
 		return s.failed(u, err)
 	}
 	defer b.close()
-	if !s.near && !relay.Public(a.at()) {
+	if !s.near && !protocol.Public(a.at()) {
 		return bad(TURNAddress, "TURN over %s at port %s relays from a private address.", u.over(), u.port)
 	}
 	if err := between(ctx, a, b); err != nil {
