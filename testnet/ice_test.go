@@ -73,6 +73,8 @@ func TestICEList(t *testing.T) {
 		{"nobody", nil, 200, false},
 		{"an open session", session, 200, true},
 		{"the same in hex", inHex, 200, true},
+		{"behind a private node's token", url.Values{"door": session["door"], "id": session["id"], "token": append([]string{"x"}, session["token"]...)}, 200, true},
+		{"behind too many", url.Values{"door": session["door"], "id": session["id"], "token": append(make([]string, 4), session["token"]...)}, 403, false},
 		{"another id", url.Values{"door": session["door"], "id": {"peer-of-node-zero-01"}, "token": session["token"]}, 403, false},
 		{"another token", url.Values{"door": session["door"], "id": session["id"], "token": {"iceiceiceiceiceicexy"}}, 403, false},
 		{"another door", url.Values{"door": {"rxdb"}, "id": session["id"], "token": session["token"]}, 403, false},
