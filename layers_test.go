@@ -27,8 +27,9 @@ type layer struct {
 var (
 	nothing  = []string{}
 	allOfUs  = []string{"protocol", "dhtstore", "relay", "node/...", "peer/...", "testnet/..."}
-	scenes   = []string{"testnet"}                     // tests that need a whole net of nodes
-	onLAN    = []string{"testnet", "peer/lan/lantest"} // or a LAN as well
+	overTLS  = []string{"testnet/certs"}                                // tests that need certificates
+	scenes   = []string{"testnet", "testnet/certs"}                     // or a whole net of nodes
+	onLAN    = []string{"testnet", "testnet/certs", "peer/lan/lantest"} // or a LAN as well
 	protobuf = "google.golang.org/protobuf"
 )
 
@@ -39,18 +40,19 @@ var layers = []layer{
 	{dir: "dhtstore", ours: []string{"protocol"}},
 	{dir: "relay", ours: []string{"protocol"}, theirs: []string{"github.com/gorilla/websocket", "github.com/flynn/noise", protobuf}},
 	{dir: "node", ours: []string{"protocol", "dhtstore", "relay", "peer/browser", "peer/lan", "node/..."}, tests: onLAN},
-	{dir: "node/door", ours: []string{"protocol", "relay"}},
+	{dir: "node/door", ours: []string{"protocol", "relay"}, tests: overTLS},
 	{dir: "node/door/scan", ours: nothing, theirs: nothing},
 	{dir: "node/door/topics", ours: []string{"protocol", "relay", "node/door", "node/door/scan"}},
 	{dir: "node/door/wsrelay", ours: []string{"protocol", "relay", "node/door", "node/door/scan", "node/door/topics"}, tests: scenes},
 	{dir: "node/door/ywebrtc", ours: []string{"protocol", "relay", "node/door", "node/door/scan", "node/door/topics"}, tests: scenes},
 	{dir: "node/door/*", ours: []string{"protocol", "relay", "node/door", "node/door/scan"}, tests: scenes},
-	{dir: "node/ice", ours: []string{"protocol"}},
+	{dir: "node/ice", ours: []string{"protocol"}, tests: overTLS},
 	{dir: "node/portmap", ours: nothing, theirs: []string{"github.com/huin/goupnp", "github.com/jackpal/go-nat-pmp", "github.com/libp2p/go-netroute"}},
 	{dir: "peer", ours: []string{"protocol", "peer/lan"}, tests: onLAN},
 	{dir: "peer/lan", ours: []string{"protocol"}, tests: []string{"peer/lan/lantest"}},
 	{dir: "peer/lan/lantest", ours: []string{"peer/lan"}},
 	{dir: "peer/browser", ours: nothing},
+	{dir: "testnet/certs", ours: nothing, theirs: nothing},
 	{dir: "testnet/natlab", ours: allOfUs, tests: []string{"cmd/peerserver/doctor"}},
 	{dir: "testnet/proxies", ours: allOfUs, tests: []string{"cmd/peerserver/doctor"}},
 	{dir: "testnet/...", ours: allOfUs},

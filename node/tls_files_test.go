@@ -12,19 +12,20 @@ import (
 	"github.com/gorilla/websocket"
 
 	"github.com/peerservers/peerserver/node"
+	"github.com/peerservers/peerserver/testnet/certs"
 )
 
 // A certificate is read again when it changes, however it is replaced; until the
 // pair fits the old one is shown, and who is connected notices nothing.
 func TestReload(t *testing.T) {
 	t.Parallel()
-	ca, dir := newIssuer(t), t.TempDir()
+	ca, dir := certs.New(t), t.TempDir()
 	// As Kubernetes has it: a link to a folder, and links through that.
 	folder := func(name string, serial int64) {
 		if err := os.Mkdir(filepath.Join(dir, name), 0o700); err != nil {
 			t.Fatal(err)
 		}
-		ca.files(filepath.Join(dir, name), serial, time.Now().Add(20*24*time.Hour), "node.test")
+		ca.FilesIn(t, filepath.Join(dir, name), certs.Leaf{Names: []string{"node.test"}, Serial: serial})
 	}
 	swap := func(name string) {
 		next := filepath.Join(dir, "next")
@@ -41,7 +42,7 @@ func TestReload(t *testing.T) {
 	var log logged
 	n := startPublicNode(t, node.Config{TLSCert: filepath.Join(dir, "now", "cert.pem"), TLSKey: filepath.Join(dir, "now", "key.pem"), Log: log.logger()})
 	serial := func() int64 {
-		_, seen, err := tlsPage(t, n, ca.client("node.test"), "/health")
+		_, seen, err := tlsPage(t, n, ca.Client("node.test"), "/health")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -51,7 +52,7 @@ func TestReload(t *testing.T) {
 		t.Fatalf("it begins with %d", got)
 	}
 	var sockets []*websocket.Conn
-	d := ca.dialer(n)
+	d := dialerOf(ca, n)
 	for range 50 {
 		ws, _, err := d.Dial(fmt.Sprintf("wss://node.test:%d/y-webrtc", portOf(n)), nil)
 		if err != nil {
@@ -80,14 +81,14 @@ func TestReload(t *testing.T) {
 	swap("two")
 	eventually(t, func() bool { return serial() == 102 }, "the second is not taken")
 
-	cert, key := ca.issue(103, time.Now().Add(20*24*time.Hour), "node.test")
+	cert, key := ca.PEM(t, certs.Leaf{Names: []string{"node.test"}, Serial: 103})
 	now := filepath.Join(dir, "two")
 	write(t, filepath.Join(now, "cert.pem"), cert[:len(cert)/2])
 	const trouble = "trouble with the certificate"
 	eventually(t, func() bool { return log.count(trouble) == 1 }, "half a certificate is not noticed")
 	write(t, filepath.Join(now, "cert.pem"), cert)
 	time.Sleep(6 * time.Second) // it looks, and the key does not fit yet
-	s := tlsStats(t, n, ca.client("node.test"))
+	s := tlsStats(t, n, ca.Client("node.test"))
 	if got := serial(); got != 102 || log.count(trouble) != 1 || s.Fault != "the files of the certificate cannot be used" {
 		t.Errorf("half a pair: shows %d, complains %d times, %+v\n%s", got, log.count(trouble), s, &log.b)
 	}
@@ -102,7 +103,7 @@ func TestReload(t *testing.T) {
 	eventually(t, func() bool { return log.count(trouble) == 2 }, "files that are gone are not noticed")
 	swap("two")
 	eventually(t, func() bool { return log.count("good again") == 2 }, "files that are back are not noticed")
-	if s := tlsStats(t, n, ca.client("node.test")); s.Fault != "" || serial() != 103 {
+	if s := tlsStats(t, n, ca.Client("node.test")); s.Fault != "" || serial() != 103 {
 		t.Errorf("in the end: %+v", s)
 	}
 	close(busy)
@@ -116,15 +117,15 @@ func TestReload(t *testing.T) {
 // A certificate that has ended is shown all the same, since clients say of it what
 // it is; statistics and log name it.
 func TestExpired(t *testing.T) {
-	ca := newIssuer(t)
+	ca := certs.New(t)
 	for end, fault := range map[time.Duration]string{
 		-time.Hour: "the certificate has expired", time.Hour: "the certificate expires soon", 20 * 24 * time.Hour: "",
 	} {
 		at := time.Now().Add(end).Truncate(time.Second).UTC()
-		cert, key := ca.files(t.TempDir(), 7, at, "node.test")
+		cert, key := ca.Files(t, certs.Leaf{Names: []string{"node.test"}, From: at.Add(-30 * 24 * time.Hour), Until: at})
 		var log logged
 		n := startNode(t, node.Config{TLSCert: cert, TLSKey: key, Log: log.logger()})
-		_, _, err := tlsPage(t, n, ca.client("node.test"), "/health")
+		_, _, err := tlsPage(t, n, ca.Client("node.test"), "/health")
 		if refused := err != nil && strings.Contains(err.Error(), "expired"); refused != (end < 0) {
 			t.Errorf("%v: a client says %v", end, err)
 		}
@@ -140,9 +141,9 @@ func TestExpired(t *testing.T) {
 
 // What is wrong with the settings of TLS is said at the start, and what to do.
 func TestTLSSettings(t *testing.T) {
-	ca, dir := newIssuer(t), t.TempDir()
-	cert, key := ca.files(dir, 2, time.Now().Add(time.Hour), "node.test")
-	_, other := ca.issue(3, time.Now().Add(time.Hour), "node.test")
+	ca, dir := certs.New(t), t.TempDir()
+	cert, key := ca.FilesIn(t, dir, certs.Leaf{})
+	_, other := ca.PEM(t, certs.Leaf{})
 	write(t, filepath.Join(dir, "other.pem"), other)
 	for _, c := range []struct {
 		cfg  node.Config

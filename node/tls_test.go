@@ -2,21 +2,14 @@ package node_test
 
 import (
 	"bytes"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
 	"encoding/json"
-	"encoding/pem"
 	"fmt"
 	"io"
 	"log/slog"
-	"math/big"
 	"net"
 	"net/http"
 	"os"
-	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -27,67 +20,8 @@ import (
 	"github.com/peerservers/peerserver/node"
 	"github.com/peerservers/peerserver/relay"
 	"github.com/peerservers/peerserver/testnet"
+	"github.com/peerservers/peerserver/testnet/certs"
 )
-
-// issuer is a CA of a test.
-type issuer struct {
-	t    *testing.T
-	key  *ecdsa.PrivateKey
-	cert *x509.Certificate
-}
-
-func newIssuer(t *testing.T) *issuer {
-	t.Helper()
-	i := &issuer{t: t}
-	i.cert, i.key, _ = i.make(&x509.Certificate{
-		SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour), IsCA: true, BasicConstraintsValid: true,
-	})
-	return i
-}
-
-func (i *issuer) make(template *x509.Certificate) (*x509.Certificate, *ecdsa.PrivateKey, []byte) {
-	i.t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		i.t.Fatal(err)
-	}
-	parent, signer := i.cert, i.key
-	if parent == nil {
-		parent, signer = template, key
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, parent, key.Public(), signer)
-	if err != nil {
-		i.t.Fatal(err)
-	}
-	cert, err := x509.ParseCertificate(der)
-	if err != nil {
-		i.t.Fatal(err)
-	}
-	return cert, key, der
-}
-
-// issue makes a certificate that ends then, and its key, in PEM.
-func (i *issuer) issue(serial int64, end time.Time, names ...string) (cert, key []byte) {
-	i.t.Helper()
-	_, k, der := i.make(&x509.Certificate{
-		SerialNumber: big.NewInt(serial), DNSNames: names, NotBefore: end.Add(-30 * 24 * time.Hour), NotAfter: end,
-	})
-	pkcs8, err := x509.MarshalPKCS8PrivateKey(k)
-	if err != nil {
-		i.t.Fatal(err)
-	}
-	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: pkcs8})
-}
-
-// files is issue into two files of a folder.
-func (i *issuer) files(dir string, serial int64, end time.Time, names ...string) (cert, key string) {
-	i.t.Helper()
-	c, k := i.issue(serial, end, names...)
-	cert, key = filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
-	write(i.t, cert, c)
-	write(i.t, key, k)
-	return cert, key
-}
 
 func write(t *testing.T, path string, b []byte) {
 	t.Helper()
@@ -96,15 +30,9 @@ func write(t *testing.T, path string, b []byte) {
 	}
 }
 
-func (i *issuer) client(name string) *tls.Config {
-	pool := x509.NewCertPool()
-	pool.AddCert(i.cert)
-	return &tls.Config{RootCAs: pool, ServerName: name}
-}
-
-// dialer is for WebSockets to a node whatever the host in the URL.
-func (i *issuer) dialer(n *node.Node) websocket.Dialer {
-	return websocket.Dialer{TLSClientConfig: i.client(""), NetDial: func(string, string) (net.Conn, error) {
+// dialerOf is for WebSockets to a node whatever the host in the URL.
+func dialerOf(ca *certs.CA, n *node.Node) websocket.Dialer {
+	return websocket.Dialer{TLSClientConfig: ca.Client(""), NetDial: func(string, string) (net.Conn, error) {
 		return net.Dial("tcp", n.Addr().String())
 	}}
 }
@@ -133,13 +61,13 @@ func portOf(n *node.Node) int { return n.Addr().(*net.TCPAddr).Port }
 
 // Every door is there over TLS, at a host of the certificate.
 func TestDoorsOverTLS(t *testing.T) {
-	ca := newIssuer(t)
-	cert, key := ca.files(t.TempDir(), 2, time.Now().Add(time.Hour), "node.test", "*.nodes.test")
+	ca := certs.New(t)
+	cert, key := ca.Files(t, certs.Leaf{Names: []string{"node.test", "*.nodes.test"}})
 	n := startPublicNode(t, node.Config{TLSCert: cert, TLSKey: key})
 	for _, host := range []string{"node.test", "a.nodes.test"} {
 		for _, v := range visits() {
 			t.Run(host+"/"+v.door, func(t *testing.T) {
-				d := ca.dialer(n)
+				d := dialerOf(ca, n)
 				if v.door == "peer" {
 					d.Subprotocols = []string{"peerserver.v1"}
 				}
@@ -198,8 +126,8 @@ func tlsStats(t *testing.T, n *node.Node, cfg *tls.Config) node.TLSStats {
 // What a handshake is refused for, and what it is not: TLS before 1.2, protocols
 // that are not spoken, and names that the client does not find in the certificate.
 func TestHandshakes(t *testing.T) {
-	ca := newIssuer(t)
-	cert, key := ca.files(t.TempDir(), 2, time.Now().Add(time.Hour), "node.test")
+	ca := certs.New(t)
+	cert, key := ca.Files(t, certs.Leaf{Names: []string{"node.test"}})
 	n := startNode(t, node.Config{TLSCert: cert, TLSKey: key})
 	for _, c := range []struct {
 		name   string
@@ -218,7 +146,7 @@ func TestHandshakes(t *testing.T) {
 		{"another host", func(c *tls.Config) { c.ServerName = "other.test" }, "", "not other.test"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			cfg := ca.client("node.test")
+			cfg := ca.Client("node.test")
 			c.change(cfg)
 			conn, err := tls.Dial("tcp", n.Addr().String(), cfg)
 			if err != nil {
@@ -233,7 +161,7 @@ func TestHandshakes(t *testing.T) {
 			}
 		})
 	}
-	body, _, err := tlsPage(t, n, ca.client("node.test"), "/health")
+	body, _, err := tlsPage(t, n, ca.Client("node.test"), "/health")
 	if err != nil || !strings.Contains(body, "ok") {
 		t.Errorf("%q, %v", body, err)
 	}
@@ -242,10 +170,10 @@ func TestHandshakes(t *testing.T) {
 // A thousand clients that stall in their handshakes, and others that say nothing
 // or garbage, keep nobody out.
 func TestStalledHandshakes(t *testing.T) {
-	ca := newIssuer(t)
-	cert, key := ca.files(t.TempDir(), 2, time.Now().Add(time.Hour), "node.test")
+	ca := certs.New(t)
+	cert, key := ca.Files(t, certs.Leaf{Names: []string{"node.test"}})
 	n := startPublicNode(t, node.Config{TLSCert: cert, TLSKey: key})
-	hello := firstFlight(t, ca.client("node.test"))
+	hello := firstFlight(t, ca.Client("node.test"))
 	for i := range 1200 {
 		d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 1, byte(1+i%4))}}
 		c, err := d.Dial("tcp", n.Addr().String())
@@ -262,7 +190,7 @@ func TestStalledHandshakes(t *testing.T) {
 			_, _ = c.Write([]byte("\x16\x03\x01\xff\xffgarbage"))
 		}
 	}
-	ws := ca.dialer(n)
+	ws := dialerOf(ca, n)
 	for range 3 {
 		c, _, err := ws.Dial(fmt.Sprintf("wss://node.test:%d/y-webrtc", portOf(n)), nil)
 		if err != nil {
@@ -307,8 +235,8 @@ func ping(ws *websocket.Conn) error {
 // STUN and TURN are on the node's port too, under TLS and beside it. Who has such
 // a connection does not hold up the end of the node.
 func TestSTUNOnThePort(t *testing.T) {
-	ca := newIssuer(t)
-	cert, key := ca.files(t.TempDir(), 2, time.Now().Add(time.Hour), "node.test")
+	ca := certs.New(t)
+	cert, key := ca.Files(t, certs.Leaf{Names: []string{"node.test"}})
 	var conns []net.Conn
 	t.Cleanup(func() { // after the node's end
 		for _, c := range conns {
@@ -317,7 +245,7 @@ func TestSTUNOnThePort(t *testing.T) {
 	})
 	n := startNode(t, node.Config{TLSCert: cert, TLSKey: key, TURN: true, TURNAllowPrivate: true, STUN: "127.0.0.1:0", TURNTLS: "127.0.0.1:0"})
 	asks := append([]byte{0, 1, 0, 0, 0x21, 0x12, 0xa4, 0x42}, "transaction."...)
-	for _, over := range []*tls.Config{nil, ca.client("node.test")} {
+	for _, over := range []*tls.Config{nil, ca.Client("node.test")} {
 		c, err := net.Dial("tcp", n.Addr().String())
 		if err != nil {
 			t.Fatal(err)
@@ -340,8 +268,8 @@ func TestSTUNOnThePort(t *testing.T) {
 // Another node links over TLS: it has found the URL in the DHT, and the host in the
 // certificate.
 func TestLinkOverTLS(t *testing.T) {
-	ca := newIssuer(t)
-	cert, key := ca.files(t.TempDir(), 2, time.Now().Add(time.Hour), "localhost")
+	ca := certs.New(t)
+	cert, key := ca.Files(t, certs.Leaf{Names: []string{"localhost"}})
 	l, packets, err := testnet.Listen("127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -352,7 +280,7 @@ func TestLinkOverTLS(t *testing.T) {
 	})
 	dials := startNode(t, node.Config{
 		Bootstrap: []string{addr.String()}, NoAnnounce: true, STUN: "none",
-		Dialer: relay.NewDialer(relay.DialPolicy{AllowPrivate: true, TLS: ca.client("")}),
+		Dialer: relay.NewDialer(relay.DialPolicy{AllowPrivate: true, TLS: ca.Client("")}),
 	})
 	eventually(t, func() bool { return shown.Stats().Relay.Links == 1 && dials.Stats().Relay.Links == 1 }, "they do not link")
 }

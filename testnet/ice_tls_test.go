@@ -2,33 +2,26 @@ package testnet
 
 import (
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
 	"encoding/json"
-	"encoding/pem"
-	"math/big"
 	"net"
 	"net/http"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/gorilla/websocket"
 	"github.com/pion/turn/v5"
 	"github.com/pion/webrtc/v4"
 
 	"github.com/peerservers/peerserver/node"
+	"github.com/peerservers/peerserver/testnet/certs"
 )
 
 // TestTURNOverTLS allocates over TLS at a node with a certificate: at a port of its
 // own, and at the node's, where HTTP is too.
 func TestTURNOverTLS(t *testing.T) {
-	cert, key, roots := selfMade(t, "node.example.org")
+	ca := certs.New(t)
+	cert, key := ca.Files(t, certs.Leaf{Names: []string{"node.example.org"}})
 	nd, err := node.New(node.Config{
 		Listen: "127.0.0.1:0", NoDHT: true, URLs: []string{"wss://node.example.org"}, TLSCert: cert, TLSKey: key, AllowPrivate: true,
 		STUN: "127.0.0.1:0", TURN: true, TURNTLS: "127.0.0.1:0", TURNAllowPrivate: true,
@@ -46,7 +39,7 @@ func TestTURNOverTLS(t *testing.T) {
 		}
 	}()
 	_, port, _ := net.SplitHostPort(nd.Addr().String())
-	dialer := &websocket.Dialer{TLSClientConfig: &tls.Config{RootCAs: roots, ServerName: "node.example.org", MinVersion: tls.VersionTLS12}}
+	dialer := &websocket.Dialer{TLSClientConfig: ca.Client("node.example.org")}
 	ws, _, err := dialer.DialContext(ctx, "wss://127.0.0.1:"+port+"/rxdb", nil)
 	if err != nil {
 		t.Fatal(err)
@@ -114,39 +107,4 @@ func allocate(t *testing.T, conn net.Conn, s webrtc.ICEServer) {
 		t.Fatalf("at %v: %v", conn.RemoteAddr(), err)
 	}
 	relayed.Close()
-}
-
-// selfMade is a certificate in two files, and the roots that it is good for.
-func selfMade(t *testing.T, host string) (cert, key string, roots *x509.CertPool) {
-	t.Helper()
-	secret, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	made := &x509.Certificate{
-		SerialNumber: big.NewInt(1), DNSNames: []string{host}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour),
-		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign,
-	}
-	der, err := x509.CreateCertificate(rand.Reader, made, made, secret.Public(), secret)
-	if err != nil {
-		t.Fatal(err)
-	}
-	raw, err := x509.MarshalPKCS8PrivateKey(secret)
-	if err != nil {
-		t.Fatal(err)
-	}
-	roots = x509.NewCertPool()
-	parsed, err := x509.ParseCertificate(der)
-	if err != nil {
-		t.Fatal(err)
-	}
-	roots.AddCert(parsed)
-	write := func(name, kind string, b []byte) string {
-		path := filepath.Join(t.TempDir(), name)
-		if err := os.WriteFile(path, pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: b}), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		return path
-	}
-	return write("cert.pem", "CERTIFICATE", der), write("key.pem", "PRIVATE KEY", raw), roots
 }

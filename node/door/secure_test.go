@@ -3,45 +3,26 @@ package door
 import (
 	"bufio"
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
 	"fmt"
 	"io"
-	"math/big"
 	"net"
 	"net/http"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/peerservers/peerserver/testnet/certs"
 )
 
-// testTLS is for a server of "node.test", and for clients that trust it.
+// testTLS is for a server of "node.test", and for clients that trust it, in
+// synctest too, where it is the year 2000.
 func testTLS(t *testing.T) (server, client *tls.Config) {
 	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), DNSNames: []string{"node.test"}, NotBefore: time.Unix(0, 0), NotAfter: time.Unix(1<<33, 0),
-		IsCA: true, BasicConstraintsValid: true,
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	leaf, err := x509.ParseCertificate(der)
-	if err != nil {
-		t.Fatal(err)
-	}
-	pool := x509.NewCertPool()
-	pool.AddCert(leaf)
-	return &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}, NextProtos: []string{"http/1.1", acmeTLS}},
-		&tls.Config{RootCAs: pool, ServerName: "node.test"}
+	ca := certs.New(t)
+	made := ca.Certificate(t, certs.Leaf{Names: []string{"node.test"}, From: time.Unix(0, 0)})
+	return &tls.Config{Certificates: []tls.Certificate{made}, NextProtos: []string{"http/1.1", acmeTLS}}, ca.Client("node.test")
 }
 
 // startPort serves a node's port: WebSockets echo, pages say what was asked

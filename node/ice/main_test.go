@@ -2,13 +2,8 @@ package ice
 
 import (
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
 	"fmt"
-	"math/big"
 	"net"
 	"net/netip"
 	"os"
@@ -17,6 +12,7 @@ import (
 	"time"
 
 	"github.com/peerservers/peerserver/protocol"
+	"github.com/peerservers/peerserver/testnet/certs"
 	"github.com/pion/stun/v4"
 	"github.com/pion/turn/v5"
 )
@@ -52,7 +48,7 @@ func serve(t testing.TB, change func(*Config)) *scene {
 	p := listenUDP(t, "127.0.0.1:0")
 	tcp, err := net.Listen("tcp", "127.0.0.1:0")
 	must(t, err)
-	secure, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{Certificates: []tls.Certificate{certificate(t)}})
+	secure, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{Certificates: []tls.Certificate{certs.New(t).Certificate(t, certs.Leaf{})}})
 	must(t, err)
 	cfg := Config{
 		Secret: make([]byte, 32), Node: protocol.NodeID{1}, Packets: []net.PacketConn{p}, Listeners: []net.Listener{tcp, secure},
@@ -100,16 +96,6 @@ func listenUDP(t testing.TB, at string) *net.UDPConn {
 	must(t, err)
 	t.Cleanup(func() { p.Close() })
 	return p.(*net.UDPConn)
-}
-
-func certificate(t testing.TB) tls.Certificate {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	must(t, err)
-	c := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour), IPAddresses: []net.IP{{127, 0, 0, 1}}}
-	der, err := x509.CreateCertificate(rand.Reader, c, c, &key.PublicKey, key)
-	must(t, err)
-	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
 }
 
 // dial connects to the server by "udp", "tcp" or "tls".

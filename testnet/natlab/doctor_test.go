@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/peerservers/peerserver/testnet/certs"
 	"github.com/peerservers/peerserver/testnet/natlab"
 
 	// What looks at the nodes: go test forgets a pass when it changes.
@@ -118,7 +119,7 @@ func TestDoctor(t *testing.T) {
 	}
 	natlab.Start(t, natlab.Config{}) // or is skipped
 	binary, ahead := buildNode(t), buildAhead(t)
-	cert, key := expired(t)
+	cert, key := certs.New(t).Files(t, certs.Leaf{Names: []string{"node.example"}, Until: time.Now().Add(-73 * time.Hour)}) // that an operator has forgotten
 	for _, c := range []struct {
 		name           string
 		kind           natlab.NAT

@@ -3,21 +3,12 @@
 package natlab_test
 
 import (
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/pem"
 	"fmt"
-	"math/big"
-	"net/netip"
-	"os"
 	"os/exec"
 	"path/filepath"
 	"testing"
-	"time"
 
+	"github.com/peerservers/peerserver/testnet/certs"
 	"github.com/peerservers/peerserver/testnet/natlab"
 
 	// What the program under test is made of: go test forgets a pass when it changes.
@@ -48,14 +39,15 @@ func startMesh(t *testing.T, binary string, config natlab.Config, more ...string
 	t.Helper()
 	m := &mesh{lab: natlab.Start(t, config)}
 	var nodes [2]*natlab.Host
-	var at []netip.Addr
+	var of certs.Leaf
 	for i := range nodes {
 		nodes[i] = m.lab.Server(fmt.Sprint("node", i))
 		m.urls[i] = "wss://" + nodes[i].Addr().String()
-		at = append(at, nodes[i].Addr())
+		of.Names = append(of.Names, nodes[i].Addr().String())
 	}
-	var cert, key string
-	m.ca, cert, key = certificates(t, at)
+	ca := certs.New(t)
+	m.ca = ca.File(t)
+	cert, key := ca.Files(t, of)
 	for i, host := range nodes {
 		args := append([]string{
 			"SSL_CERT_FILE=" + m.ca, binary,
@@ -72,37 +64,4 @@ func startMesh(t *testing.T, binary string, config natlab.Config, more ...string
 func (m *mesh) join(t *testing.T, h *natlab.Host, i int, app string) *natlab.Process {
 	t.Helper()
 	return h.StartSelf(t, "peer", "--ca", m.ca, "--node", m.urls[i], "--app", app)
-}
-
-// certificates makes a CA, and a certificate for some addresses; what it returns
-// are files.
-func certificates(t *testing.T, at []netip.Addr) (ca, cert, key string) {
-	t.Helper()
-	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	one := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "natlab"},
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
-		IsCA: true, BasicConstraintsValid: true, // it signs itself
-	}
-	for _, a := range at {
-		one.IPAddresses = append(one.IPAddresses, a.AsSlice())
-	}
-	der, err := x509.CreateCertificate(rand.Reader, one, one, private.Public(), private)
-	if err != nil {
-		t.Fatal(err)
-	}
-	secret, err := x509.MarshalPKCS8PrivateKey(private)
-	if err != nil {
-		t.Fatal(err)
-	}
-	cert, key = filepath.Join(t.TempDir(), "cert.pem"), filepath.Join(t.TempDir(), "key.pem")
-	for path, block := range map[string]*pem.Block{cert: {Type: "CERTIFICATE", Bytes: der}, key: {Type: "PRIVATE KEY", Bytes: secret}} {
-		if err := os.WriteFile(path, pem.EncodeToMemory(block), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	return cert, cert, key
 }

@@ -3,14 +3,9 @@ package proxies
 import (
 	"bytes"
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
-	"encoding/pem"
 	"fmt"
-	"math/big"
 	"net"
 	"os"
 	"os/exec"
@@ -22,6 +17,7 @@ import (
 	"time"
 
 	"github.com/peerservers/peerserver/node"
+	"github.com/peerservers/peerserver/testnet/certs"
 )
 
 // patience is how long a test waits for what must come.
@@ -203,8 +199,9 @@ func startCaddy(p *proxy, change func(string) string) {
 func startNginx(p *proxy, change func(string) string) {
 	dir := p.t.TempDir()
 	at := fmt.Sprintf("listen 127.0.0.1:%d ssl http2;", p.port)
-	cert, key := filepath.Join(dir, "fullchain.pem"), filepath.Join(dir, "privkey.pem")
-	p.tls = &tls.Config{ServerName: "node.example.org", RootCAs: selfSigned(p.t, cert, key)}
+	ca := certs.New(p.t)
+	cert, key := ca.FilesIn(p.t, dir, certs.Leaf{Names: []string{"node.example.org"}})
+	p.tls = ca.Client("node.example.org")
 	user := ""
 	if os.Getuid() == 0 {
 		user = "user root;\n"
@@ -222,34 +219,4 @@ func startNginx(p *proxy, change func(string) string) {
 		p.t.Fatal(err)
 	}
 	p.exec(dir, program(p.t, "nginx"), "-e", "stderr", "-p", dir, "-c", file)
-}
-
-// selfSigned makes a certificate, and what trusts it.
-func selfSigned(t *testing.T, cert, key string) *x509.CertPool {
-	t.Helper()
-	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), DNSNames: []string{"node.example.org"}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
-		IsCA: true, BasicConstraintsValid: true,
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, private.Public(), private)
-	if err != nil {
-		t.Fatal(err)
-	}
-	pkcs8, err := x509.MarshalPKCS8PrivateKey(private)
-	if err != nil {
-		t.Fatal(err)
-	}
-	pool := x509.NewCertPool()
-	for path, block := range map[string]*pem.Block{cert: {Type: "CERTIFICATE", Bytes: der}, key: {Type: "PRIVATE KEY", Bytes: pkcs8}} {
-		b := pem.EncodeToMemory(block)
-		if err := os.WriteFile(path, b, 0o600); err != nil {
-			t.Fatal(err)
-		}
-		pool.AppendCertsFromPEM(b)
-	}
-	return pool
 }

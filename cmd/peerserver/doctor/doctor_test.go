@@ -2,7 +2,6 @@ package doctor_test
 
 import (
 	"context"
-	"crypto/ed25519"
 	"crypto/tls"
 	"encoding/json"
 	"io"
@@ -273,69 +272,6 @@ func stopUpgraded(from, to net.Conn) {
 	}
 }
 
-// TestCertificates gives real nodes certificates with one fault each. They are
-// all of no CA that is known, too, except where this program knows it.
-func TestCertificates(t *testing.T) {
-	t.Parallel()
-	ca := newCA(t)
-	for _, c := range []struct {
-		name  string
-		of    leaf
-		known bool // the CA is
-		want  []doctor.Code
-	}{
-		{"a good one", leaf{left: 90 * day}, true, nil},
-		{"expired", leaf{left: -3 * day}, true, []doctor.Code{doctor.TLSExpired}},
-		{"soon", leaf{left: 5 * day}, true, []doctor.Code{doctor.TLSSoon}},
-		{"not yet", leaf{left: 90 * day, from: 2 * day}, true, []doctor.Code{doctor.TLSEarly}},
-		{"of another name", leaf{left: 90 * day, name: "other.example"}, true, []doctor.Code{doctor.TLSName}},
-		{"of nobody", leaf{left: 90 * day}, false, []doctor.Code{doctor.TLSUntrusted}},
-		{"expired and of nobody", leaf{left: -3 * day}, false, []doctor.Code{doctor.TLSExpired, doctor.TLSUntrusted}},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			t.Parallel()
-			cert, key := ca.files(t, c.of)
-			n := startNode(t, node.Config{TLSCert: cert, TLSKey: key})
-			o := doctor.Options{URL: "https://" + n.Addr().String()}
-			if c.known {
-				o.Roots = ca.pool()
-			}
-			r := run(t, o)
-			var got []doctor.Code
-			for _, f := range r.Findings {
-				if f.Check == "tls" && f.State != doctor.OK && f.State != doctor.Skipped {
-					got = append(got, f.Code)
-				}
-			}
-			if !slices.Equal(got, c.want) {
-				t.Errorf("got %v, want %v", got, c.want)
-			}
-			if !slices.ContainsFunc(r.Findings, func(f doctor.Finding) bool { return f.Check == "login" && f.State == doctor.OK }) {
-				t.Error("nothing else is looked at")
-			}
-		})
-	}
-}
-
-// TestTURNOverTLS: allocations over TLS are tried too, at the node's own port and
-// at that of TURN.
-func TestTURNOverTLS(t *testing.T) {
-	t.Parallel()
-	ca := newCA(t)
-	cert, key := ca.files(t, leaf{left: 90 * day})
-	n := startNode(t, node.Config{TLSCert: cert, TLSKey: key, STUN: "127.0.0.1:0", TURN: true, TURNTLS: "127.0.0.1:0", TURNAllowPrivate: true})
-	r := run(t, doctor.Options{URL: "https://" + n.Addr().String(), Roots: ca.pool()})
-	over := 0
-	for _, f := range r.Findings {
-		if strings.HasPrefix(f.Found, "TURN over TLS") && strings.HasSuffix(f.Found, "relays between two peers, and from here.") {
-			over++
-		}
-	}
-	if !r.OK || over != 2 {
-		t.Errorf("%v, and TURN over TLS relays at %d ports, want 2", codes(r), over)
-	}
-}
-
 // TestTokenStays: a token is given to nobody whose certificate is not good, and
 // to nobody's log.
 func TestTokenStays(t *testing.T) {
@@ -362,46 +298,6 @@ func TestTokenStays(t *testing.T) {
 	b, err := json.Marshal(r)
 	if err != nil || !r.OK || strings.Contains(string(b), token) {
 		t.Errorf("with its token: %v, %v, %s", err, codes(r), b)
-	}
-}
-
-// TestRecords: a cache in front of a node shows a record that is no longer good,
-// or something shows one that never was.
-func TestRecords(t *testing.T) {
-	t.Parallel()
-	_, key, err := ed25519.GenerateKey(nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	n := startNode(t, node.Config{Key: key})
-	for _, c := range []struct {
-		name   string
-		issued time.Duration // from now
-		spoil  bool
-		want   doctor.Code
-	}{
-		{"as it should be", -time.Minute, false, ""},
-		{"old", -3 * time.Hour, false, doctor.RecordExpired},
-		{"of the future", time.Hour, false, doctor.RecordFuture},
-		{"not signed", -time.Minute, true, doctor.RecordInvalid},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			t.Parallel()
-			about := description(t, key, c.issued, c.spoil)
-			proxy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) {
-				if q.URL.Path == "/.well-known/peerserver" {
-					_, _ = w.Write(about)
-					return
-				}
-				httputil.NewSingleHostReverseProxy(&url.URL{Scheme: "http", Host: n.Addr().String()}).ServeHTTP(w, q)
-			}))
-			defer proxy.Close()
-			r := run(t, doctor.Options{URL: proxy.URL})
-			got := slices.DeleteFunc(codes(r), func(c doctor.Code) bool { return !strings.HasPrefix(string(c), "record") })
-			if c.want == "" && len(got) > 0 || c.want != "" && !slices.Equal(got, []doctor.Code{c.want}) {
-				t.Errorf("got %v, want %q", got, c.want)
-			}
-		})
 	}
 }
 
