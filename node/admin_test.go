@@ -3,9 +3,7 @@ package node_test
 import (
 	"bufio"
 	"bytes"
-	"context"
 	"encoding/json"
-	"io"
 	"log/slog"
 	"net/http"
 	"regexp"
@@ -13,55 +11,16 @@ import (
 	"strconv"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/peerservers/peerserver/node"
 	"github.com/peerservers/peerserver/node/ice"
 	"github.com/peerservers/peerserver/protocol"
 )
 
-// serve serves a node as it is until the test ends.
-func serve(t *testing.T, n *node.Node) {
-	t.Helper()
-	ctx, stop := context.WithCancel(context.Background())
-	done := make(chan error, 1)
-	go func() { done <- n.Serve(ctx) }()
-	t.Cleanup(func() {
-		stop()
-		select {
-		case err := <-done:
-			if err != nil {
-				t.Error(err)
-			}
-		case <-time.After(patience):
-			t.Error("the node did not end")
-		}
-	})
-}
-
 // fetch asks a node's admin address; header is of pairs.
 func fetch(t *testing.T, n *node.Node, path string, header ...string) (*http.Response, string) {
 	t.Helper()
-	q, err := http.NewRequest(http.MethodGet, "http://"+n.Admin().String()+path, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for i := 0; i < len(header); i += 2 {
-		q.Header.Set(header[i], header[i+1])
-		if header[i] == "Host" {
-			q.Host = header[i+1]
-		}
-	}
-	answer, err := http.DefaultTransport.RoundTrip(q)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer answer.Body.Close()
-	b, err := io.ReadAll(answer.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return answer, string(b)
+	return request(t, http.MethodGet, "http://"+n.Admin().String()+path, headerOf(header))
 }
 
 // list is what the admin pages list.

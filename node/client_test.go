@@ -40,6 +40,13 @@ func startPublicNode(t testing.TB, cfg node.Config) *node.Node {
 	if err != nil {
 		t.Fatal(err)
 	}
+	serve(t, n)
+	return n
+}
+
+// serve serves a node as it is until the test ends.
+func serve(t testing.TB, n *node.Node) {
+	t.Helper()
 	ctx, stop := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- n.Serve(ctx) }()
@@ -54,7 +61,6 @@ func startPublicNode(t testing.TB, cfg node.Config) *node.Node {
 			t.Error("the node did not end")
 		}
 	})
-	return n
 }
 
 // startNodes serves nodes that know each other, and waits until they do.

@@ -21,12 +21,18 @@ func get(t *testing.T, n *node.Node, path string) (*http.Response, string) {
 
 func ask(t *testing.T, n *node.Node, method, path string, header http.Header) (*http.Response, string) {
 	t.Helper()
-	q, err := http.NewRequest(method, "http://"+n.Addr().String()+path, nil)
+	return request(t, method, "http://"+n.Addr().String()+path, header)
+}
+
+// request follows no redirection; a Host in the header is that of the request.
+func request(t *testing.T, method, url string, header http.Header) (*http.Response, string) {
+	t.Helper()
+	q, err := http.NewRequest(method, url, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if header != nil {
-		q.Header = header
+		q.Header, q.Host = header, header.Get("Host")
 	}
 	answer, err := http.DefaultTransport.RoundTrip(q)
 	if err != nil {
@@ -38,6 +44,15 @@ func ask(t *testing.T, n *node.Node, method, path string, header http.Header) (*
 		t.Fatal(err)
 	}
 	return answer, string(b)
+}
+
+// headerOf is of names and values in turn.
+func headerOf(pairs []string) http.Header {
+	header := make(http.Header)
+	for i := 0; i < len(pairs); i += 2 {
+		header.Set(pairs[i], pairs[i+1])
+	}
+	return header
 }
 
 func TestPages(t *testing.T) {

@@ -1,7 +1,6 @@
 package node_test
 
 import (
-	"io"
 	"net/http"
 	"regexp"
 	"strings"
@@ -10,29 +9,10 @@ import (
 	"github.com/peerservers/peerserver/node"
 )
 
-// see asks the node's own port for a page.
+// see asks the node's own port for a page; header is of pairs.
 func see(t *testing.T, n *node.Node, path string, header ...string) (*http.Response, string) {
 	t.Helper()
-	q, err := http.NewRequest(http.MethodGet, "http://"+n.Addr().String()+path, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for i := 0; i < len(header); i += 2 {
-		q.Header.Set(header[i], header[i+1])
-		if header[i] == "Host" {
-			q.Host = header[i+1]
-		}
-	}
-	answer, err := http.DefaultTransport.RoundTrip(q)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer answer.Body.Close()
-	b, err := io.ReadAll(answer.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return answer, string(b)
+	return ask(t, n, http.MethodGet, path, headerOf(header))
 }
 
 var (
