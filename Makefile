@@ -29,7 +29,7 @@ sim: ## 1,000 DHT nodes in memory, of which 30 % are killed
 matrix: ## every kind of NAT with every other (docs/connectivity.md), every client library, both orders, at every delay (docs/matrix.md)
 	scripts/install.sh system
 	scripts/install.sh npm
-	NATLAB_FULL=1 NATLAB_TABLE=$(CURDIR)/docs/connectivity.md go test -count=1 -v -timeout 30m -run '^Test(Matrix|Browsers|Move|Outage)$$' ./testnet/natlab
+	NATLAB_FULL=1 NATLAB_TABLE=$(CURDIR)/docs/connectivity.md go test -count=1 -v -timeout 30m -run '^Test(Matrix|Browsers|Move|TabMoves|Outage)$$' ./testnet/natlab
 	E2E_FULL=1 E2E_TABLE=$(CURDIR)/docs/matrix.md node testnet/e2e/run.mjs -- --test-reporter=spec --test-reporter-destination=stdout \
 		--test-reporter=./table.mjs --test-reporter-destination=stderr
 

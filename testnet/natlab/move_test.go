@@ -25,11 +25,14 @@ type moveScene struct {
 	before string // the path
 }
 
-func startTransfer(t *testing.T, binary string, a, b natlab.NAT) *moveScene {
+// joins has a peer of some kind join on node i.
+type joins func(m *mesh, t *testing.T, h *natlab.Host, i int, app string) *natlab.Process
+
+func startTransfer(t *testing.T, binary string, a, b natlab.NAT, joinA, joinB joins) *moveScene {
 	t.Helper()
 	s := &moveScene{t: t, m: startMesh(t, binary, natlab.Config{Delay: 25 * time.Millisecond}, "--turn")}
 	s.a, s.b = s.m.lab.Home("a", a), s.m.lab.Home("b", b)
-	s.pa, s.pb = s.m.join(t, s.a, 0, t.Name()), s.m.join(t, s.b, 1, t.Name())
+	s.pa, s.pb = joinA(s.m, t, s.a, 0, t.Name()), joinB(s.m, t, s.b, 1, t.Name())
 	want := cell{a: a, b: b, turn: true}.want()
 	var ways []way
 	for _, p := range []*natlab.Process{s.pa, s.pb} {
@@ -114,22 +117,72 @@ func TestMove(t *testing.T) {
 		for i, c := range moves {
 			t.Run(c.String(), func(t *testing.T) {
 				t.Parallel()
-				s := startTransfer(t, binary, c.a, c.b)
-				mover := s.b
-				if c.sender {
-					mover = s.a
-				}
-				mover.Move(s.m.lab.Network("cafe", c.to))
-				took := s.goesOn(time.Now())
-				after := s.ends()
-				if !t.Failed() {
-					r.add(i, trouble{c.String(), s.before, after, took})
-				}
+				s := startTransfer(t, binary, c.a, c.b, (*mesh).join, (*mesh).join)
+				s.moves(c, func(one trouble) { r.add(i, one) })
 			})
 		}
 	})
 	if err := writeTable("moves", r.text(len(moves))); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// TestTabMoves is the same with tabs of Chromium and our own SDK: browsers notice
+// by themselves that the network is another one, or not at all.
+func TestTabMoves(t *testing.T) {
+	if testing.Short() {
+		t.Skip("-short: real processes")
+	}
+	natlab.Start(t, natlab.Config{}) // or is skipped
+	chromium, binary := findChromium(t), buildNode(t)
+	tab := func(m *mesh, t *testing.T, h *natlab.Host, i int, app string) *natlab.Process {
+		return m.openTab(t, h, i, app, chromium)
+	}
+	moves := []struct {
+		move
+		from, into joins
+		who        string
+	}{
+		{move{natlab.PortRestricted, natlab.PortRestricted, natlab.FullCone, true}, tab, tab, "Chromium to Chromium"},
+		{move{natlab.PortRestricted, natlab.Symmetric, natlab.AddressRestricted, false}, tab, tab, "Chromium to Chromium"},
+		{move{natlab.FullCone, natlab.PortRestricted, natlab.UDPBlocked, false}, (*mesh).join, tab, "Go to Chromium"},
+		{move{natlab.PortRestricted, natlab.PortRestricted, natlab.Symmetric, false}, tab, (*mesh).join, "Chromium to Go"},
+	}
+	var r troubles
+	slots := make(chan struct{}, atOnce)
+	t.Run("moves", func(t *testing.T) {
+		for i, c := range moves {
+			t.Run(c.who+", "+c.String(), func(t *testing.T) {
+				t.Parallel()
+				slots <- struct{}{}
+				defer func() { <-slots }()
+				s := startTransfer(t, binary, c.a, c.b, c.from, c.into)
+				s.moves(c.move, func(one trouble) {
+					one.what = c.who + ": " + one.what
+					r.add(i, one)
+				})
+				s.pa.Stop() // before another one has the slot
+				s.pb.Stop()
+			})
+		}
+	})
+	if err := writeTable("tabs", r.text(len(moves))); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// moves has one of both move, and tells what came of it when all is well.
+func (s *moveScene) moves(c move, well func(trouble)) {
+	s.t.Helper()
+	mover := s.b
+	if c.sender {
+		mover = s.a
+	}
+	mover.Move(s.m.lab.Network("cafe", c.to))
+	took := s.goesOn(time.Now())
+	after := s.ends()
+	if !s.t.Failed() {
+		well(trouble{c.String(), s.before, after, took})
 	}
 }
 
@@ -152,7 +205,7 @@ func TestOutage(t *testing.T) {
 			name := fmt.Sprintf("10 s without the cable of the sender, %s; the receiver is %s", c[0], c[1])
 			t.Run(name, func(t *testing.T) {
 				t.Parallel()
-				s := startTransfer(t, binary, c[0], c[1])
+				s := startTransfer(t, binary, c[0], c[1], (*mesh).join, (*mesh).join)
 				s.a.Cable().Cut()
 				time.Sleep(outage)
 				s.a.Cable().Heal()

@@ -91,10 +91,13 @@ export class Home extends Events<{ node: [node: NodeConnection | undefined]; los
     this.#wake();
   }
 
-  /** The network has changed. */
+  /** The network has changed: the connection to the node is one of the network before, and what would be tried later is tried now. */
   hurry(): void {
-    this.doubt();
+    const node = this.#node;
     this.#wake();
+    if (!node) return;
+    this.#left(node);
+    node.close();
   }
 
   /** It may have changed. */
@@ -185,10 +188,14 @@ export class Home extends Events<{ node: [node: NodeConnection | undefined]; los
 
   #lost(node: NodeConnection): void {
     if (this.#node !== node) return;
+    this.#left(node);
+    if (!this.#closed && !node.drained) this.emit('lost');
+  }
+
+  #left(node: NodeConnection): void {
     this.#node = undefined;
     if (this.#closed) return;
     this.emit('node', undefined);
-    if (!node.drained) this.emit('lost');
     void this.#return(node);
   }
 

@@ -95,8 +95,10 @@ export class Negotiation implements AttemptHost {
       const attempt = this.attempt;
       const sdp = attempt?.pc.localDescription?.sdp;
       if (!attempt || sdp === undefined) return;
-      if (attempt.pc.signalingState === 'have-local-offer') this.#offered(attempt, sdp);
-      else if (attempt.open && attempt.pc.connectionState !== 'connected') this.mend();
+      if (attempt.pc.signalingState === 'have-local-offer') {
+        this.#offered(attempt, sdp);
+        if (attempt.open) this.#watch(attempt); // it goes out only now
+      } else if (attempt.open && attempt.pc.connectionState !== 'connected') this.mend();
       else if (attempt.open) return;
       else if (attempt.offer === 0n) this.#describe(Kind.answer, { type: 'answer', sdp, re: Number(attempt.heard) });
       else this.#candidatesOf(sdp);
@@ -108,8 +110,9 @@ export class Negotiation implements AttemptHost {
     if (all.length > 0) this.#peer.signal(Kind.candidates, new TextEncoder().encode(JSON.stringify(all)));
   }
 
-  /** Tries now what would be tried later. */
+  /** The network is another one, which may let through less: what would be tried later is tried now, with all servers. */
   hurry(): void {
+    if (this.attempt) this.attempt.wide = true;
     if (this.attempt?.open) this.mend();
     else if (this.busy && !this.attempt) this.meet(this.#peer.lower);
   }
@@ -300,6 +303,13 @@ export class Negotiation implements AttemptHost {
   #restart(attempt: Attempt): void {
     this.#restarting(attempt);
     this.#reoffer(attempt, true);
+    this.#watch(attempt);
+  }
+
+  /** Another ICE restart, if the one that begins now does not lead to the other side. */
+  #watch(attempt: Attempt): void {
+    this.#restarted = performance.now();
+    clearTimeout(this.#trouble);
     this.#trouble = setTimeout(() => this.#mendAgain(attempt), pauseOf(attempt));
   }
 

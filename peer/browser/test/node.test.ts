@@ -4,7 +4,7 @@ import assert from 'node:assert/strict';
 import { generateKeyPairSync, sign } from 'node:crypto';
 import { mock, test } from 'node:test';
 import { newIdentity } from '../src/crypto.ts';
-import { nodeOf } from '../src/home.ts';
+import { Home, nodeOf } from '../src/home.ts';
 import { connect, type NodeConnection } from '../src/node.ts';
 import { type Of, ToNode, ToPeer } from '../src/wire.ts';
 
@@ -128,6 +128,34 @@ test('a tab that slept does not take its node for gone; one whose network has ch
     node.doubt();
     await pass(4000);
     assert.equal(node.closed, true);
+  } finally {
+    clock.mock.restore();
+    mock.timers.reset();
+  }
+});
+
+test('another network: the node is dialled anew at once, and nobody is told that it was lost', async () => {
+  mock.timers.enable({ apis: ['setTimeout', 'setInterval', 'Date'] });
+  const clock = mock.method(performance, 'now', () => Date.now());
+  try {
+    const { node: other, pass } = await connected();
+    other.close();
+    const joined: NodeConnection[] = [];
+    const home = new Home({
+      nodes: ['ws://node'], identity: await newIdentity(), webSocket: Socket as unknown as typeof WebSocket, cache: false,
+      join: async (node) => void joined.push(node),
+    });
+    const told: unknown[] = [];
+    home.on('node', (node) => told.push(node?.url));
+    home.on('lost', () => told.push('lost'));
+    await home.enter();
+    home.hurry();
+    assert.deepEqual([told, joined[0]?.closed], [['ws://node', undefined], true]);
+    await pass(500); // all the time that there is
+    while (joined.length < 2) await new Promise((resolve) => setImmediate(resolve));
+    await pass(0);
+    home.close();
+    assert.deepEqual(told.slice(0, 3), ['ws://node', undefined, 'ws://node']);
   } finally {
     clock.mock.restore();
     mock.timers.reset();

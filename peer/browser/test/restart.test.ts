@@ -240,6 +240,22 @@ test('an ICE restart while there was no node is repeated when there is one', () 
   assert.deepEqual(it.offers(), ['1', '2', '2', '3']);
 }));
 
+test('another network: all servers at once, and what the next node tells has its time to be answered', () => scene(async (it) => {
+  await opened(it);
+  it.negotiation.hurry();
+  await it.pass(1800); // without a node
+  assert.deepEqual(it.offers(), ['1', '2']);
+  assert.equal(Connection.last.configuration, ALL);
+  it.negotiation.repeat();
+  Connection.last.state('disconnected');
+  await it.pass(1000);
+  assert.deepEqual(it.offers(), ['1', '2', '2']);
+  await it.answer();
+  Connection.last.state('connected');
+  await it.pass(60_000);
+  assert.deepEqual(it.offers(), ['1', '2', '2']);
+}));
+
 test('a connection whose credentials expire restarts, one that is younger does not', () => scene(async (it) => {
   await opened(it);
   it.negotiation.renewed(70_000);

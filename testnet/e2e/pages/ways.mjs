@@ -11,6 +11,8 @@ let room;
 let counted = 0;
 let flooding = false;
 let flooded = 0;
+const came = { bytes: 0, broken: '', hash: '' }; // of a transfer
+const pieces = [];
 
 const shown = ({ id, name, path, way, open, lost, links, node }) => ({ id, name, path, way, open, lost, node, links: links.map((link) => ({ id: link.id, path: link.path })) });
 
@@ -27,6 +29,20 @@ globalThis.RTCPeerConnection = class extends Usual {
     super.close();
   }
 };
+
+const hashOf = async (all) => [...new Uint8Array(await crypto.subtle.digest('SHA-256', await new Blob(all).arrayBuffer()))]
+  .map((byte) => byte.toString(16).padStart(2, '0')).join('');
+
+/** Takes a piece of a transfer, which has its number and the number of all in front. A flood has zeros there. */
+function take(piece) {
+  const view = new DataView(piece.buffer, piece.byteOffset, piece.length);
+  const [i, all] = [view.getUint32(0), view.getUint32(4)];
+  if (all === 0) return;
+  if (i !== pieces.length) came.broken ||= `piece ${i} comes where ${pieces.length} is due`;
+  pieces.push(piece.slice());
+  came.bytes += piece.length;
+  if (i + 1 === all) hashOf(pieces).then((hash) => (came.hash = hash));
+}
 
 /** A WebSocket to a node whose credentials for TURN are good for `ttl` seconds only, as far as the SDK hears. */
 const shortLived = (ttl) => class extends WebSocket {
@@ -49,7 +65,10 @@ globalThis.peer = {
     room.on('path', note('path'));
     room.on('message', (peer, data) => {
       if (data.length < 1000) heard.push([peer.id, new TextDecoder().decode(data)]);
-      else flooded += data.length;
+      else {
+        flooded += data.length;
+        take(data);
+      }
     });
     room.on('broadcast', (sender, data) => broadcasts.push([sender.id, new TextDecoder().decode(data)]));
     room.handle('add', ([a, b]) => a + b);
@@ -70,6 +89,24 @@ globalThis.peer = {
     flooding = true;
     while (flooding) for (const peer of room.peers) await peer.send(new Uint8Array(16_384)).catch(() => {});
   },
+  /** Sends `all` pieces to the one peer that there is, `perSecond` of them; answers the hash of them. */
+  async transfer({ all, perSecond, size }) {
+    const sent = [];
+    const began = performance.now();
+    for (let i = 0; i < all; i++) {
+      const piece = crypto.getRandomValues(new Uint8Array(size));
+      const view = new DataView(piece.buffer);
+      view.setUint32(0, i);
+      view.setUint32(4, all);
+      await room.peers[0].send(piece);
+      sent.push(piece);
+      const early = began + (sent.length * 1000) / perSecond - performance.now();
+      if (early > 0) await new Promise((resolve) => setTimeout(resolve, early));
+    }
+    return hashOf(sent);
+  },
+  /** What has come of a transfer; with the hash when it is all there. */
+  came: () => came,
   /** Bytes of others' floods. */
   flooded: () => flooded,
   stop() {
