@@ -57,7 +57,7 @@ func openDisk(dir string, self protocol.NodeID, c *cache, log *slog.Logger) (*di
 	}
 	path := filepath.Join(dir, diskName)
 	d, k, err := openFile(path, self, c)
-	if err == nil || !broken(err) {
+	if !errors.Is(err, errBroken) {
 		return d, k, err
 	}
 	log.Warn("DHT data cannot be read and is begun anew; what was there is kept beside it", "file", path+".broken", "err", err)
@@ -77,16 +77,13 @@ func openFile(path string, self protocol.NodeID, c *cache) (*disk, kept, error) 
 		return nil, kept{}, fmt.Errorf("%s is in use; does another peerserver run on this data folder?", path)
 	}
 	if err != nil {
-		return nil, kept{}, fmt.Errorf("%s: %w", path, err)
+		return nil, kept{}, fmt.Errorf("%s: %w", path, damage(err))
 	}
 	d := &disk{db: db}
 	var k kept
 	if err = guard(func() (err error) { k, err = d.load(self, c); return err }); err != nil {
 		db.Close()
-		if errno := syscall.Errno(0); !errors.As(err, &errno) { // else it is the machine that fails
-			err = errors.Join(errBroken, err)
-		}
-		return nil, kept{}, fmt.Errorf("%s: %w", path, err)
+		return nil, kept{}, fmt.Errorf("%s: %w", path, damage(err))
 	}
 	return d, k, nil
 }
@@ -94,13 +91,12 @@ func openFile(path string, self protocol.NodeID, c *cache) (*disk, kept, error) 
 // errBroken is that the file is none of ours, or not as we left it.
 var errBroken = errors.New("damaged")
 
-func broken(err error) bool {
-	for _, e := range []error{errBroken, bbolterrors.ErrInvalid, bbolterrors.ErrVersionMismatch, bbolterrors.ErrChecksum} {
-		if errors.Is(err, e) {
-			return true
-		}
+// damage is err, and errBroken too unless it is the machine that fails.
+func damage(err error) error {
+	if errno := syscall.Errno(0); errors.As(err, &errno) {
+		return err
 	}
-	return false
+	return errors.Join(errBroken, err)
 }
 
 // guard makes an error of the panics with which bbolt meets a damaged file,

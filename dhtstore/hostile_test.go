@@ -20,7 +20,7 @@ func TestGarbageCandidates(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				h := newHub()
 				h.setDelay(20 * time.Millisecond)
-				nodes := startNet(t, h, 20)
+				nodes := startNet(t, h, 12)
 				a, b := openStore(t, h, 1, addrs(nodes[:1]), at(h, public)), openStore(t, h, 2, addrs(nodes[:1]), at(h, public))
 				time.Sleep(2 * time.Minute)
 				a.want(chess)

@@ -20,7 +20,11 @@ func TestTwoNodesMeet(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				h := newHub()
 				h.setDelay(30 * time.Millisecond)
-				nodes := startNet(t, h, 20)
+				n := 20
+				if apart > time.Minute || underRace {
+					n = 8 // which have it all
+				}
+				nodes := startNet(t, h, n)
 				a := openStore(t, h, 1, addrs(nodes[:1]))
 				b := openStore(t, h, 2, addrs(nodes[:1]))
 				time.Sleep(time.Minute)
@@ -73,7 +77,7 @@ func TestTwoNodesAlone(t *testing.T) {
 func TestLookAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHub()
-		nodes := startNet(t, h, 12)
+		nodes := startNet(t, h, 6)
 		a := openStore(t, h, 1, addrs(nodes[:1]))
 		time.Sleep(2 * time.Minute) // past the time in which all is done twice
 		w := watch(h, a.addr)
@@ -105,16 +109,21 @@ func TestLookAgain(t *testing.T) {
 func TestRefresh(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHub()
-		nodes := startNet(t, h, 12)
+		nodes := startNet(t, h, 4)
 		a, b := openStore(t, h, 1, addrs(nodes[:1])), openStore(t, h, 2, addrs(nodes[:1]))
 		time.Sleep(2 * time.Minute)
 		a.want(chess)
+		time.Sleep(time.Second) // of two at once the earlier one has to look again
 		w := watch(h, b.addr)
 		b.want(chess)
-		time.Sleep(4 * time.Hour)
+		hours := 4
+		if underRace {
+			hours = 2
+		}
+		time.Sleep(time.Duration(hours) * time.Hour)
 		turns := w.turns("announce_peer")
-		if len(turns) < 13 || len(turns) > 20 {
-			t.Fatalf("%d announces in 4 hours", len(turns))
+		if len(turns) < 3*hours || len(turns) > 5*hours+1 {
+			t.Fatalf("%d announces in %d hours", len(turns), hours)
 		}
 		different := map[time.Duration]bool{}
 		for i, at := range turns[1:] {
@@ -123,7 +132,7 @@ func TestRefresh(t *testing.T) {
 				t.Errorf("refreshed after %v", d)
 			}
 		}
-		if len(different) < 5 {
+		if len(different) < 3 {
 			t.Errorf("refreshes go in step: %v", different)
 		}
 		if looks := w.turns("get_peers"); len(looks) != len(turns) {
@@ -136,7 +145,7 @@ func TestRefresh(t *testing.T) {
 func TestDrop(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHub()
-		nodes := startNet(t, h, 8)
+		nodes := startNet(t, h, 4)
 		a, b := openStore(t, h, 1, addrs(nodes[:1])), openStore(t, h, 2, addrs(nodes[:1]))
 		time.Sleep(2 * time.Minute)
 		a.want(chess)
@@ -183,8 +192,9 @@ func TestDays(t *testing.T) {
 // is half an hour off.
 func TestMidnight(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
+		sleepUntil(22*time.Hour + 45*time.Minute)
 		h := newHub()
-		nodes := startNet(t, h, 8)
+		nodes := startNet(t, h, 4)
 		a, b := openStore(t, h, 1, addrs(nodes[:1])), openStore(t, h, 2, addrs(nodes[:1]))
 		sleepUntil(22*time.Hour + 50*time.Minute)
 		a.want(chess)
@@ -214,14 +224,14 @@ func TestMidnight(t *testing.T) {
 func TestNoAnnounce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHub()
-		nodes := startNet(t, h, 8)
+		nodes := startNet(t, h, 4)
 		a := openStore(t, h, 1, addrs(nodes[:1]))
 		b := openStore(t, h, 2, addrs(nodes[:1]), func(c *Config) { c.NoAnnounce = true })
 		w := watch(h, b.addr)
 		a.want(chess)
 		b.want(chess)
 		b.mustFind(chess, a, time.Minute)
-		time.Sleep(2 * time.Hour)
+		time.Sleep(time.Hour)
 		if len(w.turns("announce_peer"))+len(w.turns("put")) > 0 {
 			t.Error("it has announced or published")
 		}
@@ -236,13 +246,13 @@ func TestNoAnnounce(t *testing.T) {
 func TestOwnAddressComesLate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHub()
-		nodes := startNet(t, h, 8)
+		nodes := startNet(t, h, 4)
 		a := newStore(t, h, 1, addrs(nodes[:1]))
 		a.serve()
 		w := watch(h, a.addr)
 		a.want(chess)
 		a.want(protocol.MeshApp)
-		time.Sleep(2 * time.Hour)
+		time.Sleep(time.Hour)
 		if len(w.turns("announce_peer"))+len(w.turns("put")) > 0 || a.Own() != nil {
 			t.Fatal("it has announced or published, or has a record")
 		}
@@ -287,7 +297,10 @@ type sent struct {
 func watch(h *hub, from netip.AddrPort) *watched {
 	w := new(watched)
 	h.setLose(func(f, to netip.AddrPort, packet []byte) bool {
-		if p, ok := parsePacket(packet); ok && p.kind == 'q' && f == from && to != from {
+		if f != from || to == from {
+			return false
+		}
+		if p, ok := parsePacket(packet); ok && p.kind == 'q' {
 			q := &query{packet: p}
 			q.parseArgs()
 			w.mu.Lock()

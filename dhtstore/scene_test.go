@@ -130,7 +130,10 @@ func addrs(servers []*testServer) (all []netip.AddrPort) {
 func counter(h *hub, from netip.AddrPort) *atomic.Int64 {
 	n := new(atomic.Int64)
 	h.setLose(func(f, to netip.AddrPort, packet []byte) bool {
-		if p, ok := parsePacket(packet); ok && p.kind == 'q' && f == from && to != from {
+		if f != from || to == from {
+			return false
+		}
+		if p, ok := parsePacket(packet); ok && p.kind == 'q' {
 			n.Add(1)
 		}
 		return false

@@ -145,13 +145,13 @@ func TestScheduleRunning(t *testing.T) {
 	}
 }
 
-// A Store that is told of 7,500 apps at once keeps to its packets on the wire
-// too, says how many are not announced yet, and has an app with peers announced
-// before those that had some before the restart.
+// A Store that is told of more apps at once than it can announce in a minute
+// keeps to its packets on the wire too, says how many are not announced yet, and
+// has an app with peers announced before those that had some before the restart.
 func TestManyApps(t *testing.T) {
-	n, restored := 2000, 500
+	n, restored := 600, 150
 	if underRace {
-		n, restored = 200, 50
+		n, restored = 100, 25
 	}
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
@@ -207,7 +207,7 @@ func TestRestoredApps(t *testing.T) {
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
 		h := newHub()
-		nodes := startNet(t, h, 8)
+		nodes := startNet(t, h, 4)
 		onDisk := func(c *Config) { c.Dir = dir }
 		a := openStore(t, h, 1, addrs(nodes[:1]), onDisk)
 		time.Sleep(2 * time.Minute)

@@ -16,7 +16,7 @@ import (
 	"github.com/peerservers/peerserver/protocol"
 )
 
-var simNodes = flag.Int("sim", 0, "nodes of TestSim; 0: 128, fewer under the race detector")
+var simNodes = flag.Int("sim", 0, "nodes of TestSim; 0: 96, fewer under the race detector")
 
 const (
 	simDelay  = 40 * time.Millisecond // one way
@@ -34,9 +34,9 @@ const (
 func TestSim(t *testing.T) {
 	n := *simNodes
 	if n == 0 {
-		n = 128
+		n = 96
 		if underRace {
-			n = 48
+			n = 32
 		}
 	}
 	synctest.Test(t, func(t *testing.T) {
@@ -59,7 +59,7 @@ func TestSim(t *testing.T) {
 // refresh.
 func TestAllHoldersDie(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := startSim(t, 30)
+		s := startSim(t, 20) // of which 16 die at most
 		of := s.stores[0]
 		s.kill(slices.DeleteFunc(slices.Clone(s.stores), func(st *testStore) bool {
 			return st == of || !st.holdsRecord(of) && !st.holdsAnnounce(of)
