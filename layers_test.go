@@ -54,6 +54,7 @@ var layers = []layer{
 	{dir: "peer/browser", ours: nothing},
 	{dir: "testnet/certs", ours: nothing, theirs: nothing},
 	{dir: "testnet/natlab", ours: allOfUs, tests: []string{"cmd/peerserver/doctor"}},
+	{dir: "testnet/portmap", ours: allOfUs, tests: []string{"cmd/peerserver/doctor"}},
 	{dir: "testnet/proxies", ours: allOfUs, tests: []string{"cmd/peerserver/doctor"}},
 	{dir: "testnet/...", ours: allOfUs},
 	{dir: "cmd/peerserver", ours: append([]string{"cmd/peerserver/doctor"}, allOfUs...)},

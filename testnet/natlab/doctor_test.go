@@ -46,6 +46,16 @@ func (d *diagnosis) says(text string) bool {
 	return slices.ContainsFunc(d.Findings, func(f finding) bool { return strings.Contains(f.Found, text) })
 }
 
+// log shows all of it after a failure.
+func (d *diagnosis) log(t *testing.T) {
+	t.Helper()
+	if t.Failed() {
+		for _, f := range d.Findings {
+			t.Logf("%s %s %s: %s", f.State, f.Check, f.Code, f.Found)
+		}
+	}
+}
+
 // ward is a lab with three nodes of the open internet, which know each other by a
 // DHT of their own, and a machine in a home from which they are looked at.
 type ward struct {
@@ -193,11 +203,7 @@ func TestDoctor(t *testing.T) {
 					t.Errorf("nobody says %q", text)
 				}
 			}
-			if t.Failed() {
-				for _, f := range d.Findings {
-					t.Logf("%s %s %s: %s", f.State, f.Check, f.Code, f.Found)
-				}
-			}
+			d.log(t)
 		})
 	}
 }
@@ -216,10 +222,16 @@ func (w *ward) settled(t *testing.T, program, url string, failed, warned []strin
 }
 
 // examine runs doctor in the home.
-func (w *ward) examine(t *testing.T, program, url string) (d diagnosis) {
+func (w *ward) examine(t *testing.T, program, url string) diagnosis {
 	t.Helper()
-	args := append([]string{"doctor", "--json", "--idle", "500ms"}, w.bootstrap()...)
-	cmd := w.home.Command(t.Context(), program, append(args, url)...)
+	args := append([]string{program, "doctor", "--json", "--idle", "500ms"}, w.bootstrap()...)
+	return examine(t, w.home, append(args, url)...)
+}
+
+// examine runs doctor on a machine.
+func examine(t *testing.T, on *natlab.Host, command ...string) (d diagnosis) {
+	t.Helper()
+	cmd := on.Command(t.Context(), command[0], command[1:]...)
 	var out, errs bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errs
 	err := cmd.Run()

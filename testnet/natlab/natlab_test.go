@@ -26,6 +26,7 @@ func TestMain(m *testing.M) {
 		"flood": flood,
 		"peer":  memberProgram,
 		"dht":   dhtNodes,
+		"plain": plainHTTP,
 	})
 }
 

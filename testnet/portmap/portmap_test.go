@@ -24,6 +24,7 @@ import (
 	"github.com/peerservers/peerserver/testnet/natlab"
 
 	// What the program under test is made of: go test forgets a pass when it changes.
+	_ "github.com/peerservers/peerserver/cmd/peerserver/doctor"
 	_ "github.com/peerservers/peerserver/node"
 )
 
@@ -205,14 +206,16 @@ table inet miniupnpd {
 }
 `
 
-// startDaemon has the router map ports; it is a test's own, and ends with it.
-func (h *home) startDaemon(upnp, natpmp string) {
+// startDaemon has the router map ports, with more lines of configuration; it is a
+// test's own, and ends with it.
+func (h *home) startDaemon(upnp, natpmp string, more ...string) {
 	h.t.Helper()
 	dir := h.t.TempDir()
 	rules, config := filepath.Join(dir, "chains.nft"), filepath.Join(dir, "miniupnpd.conf")
 	text := "ext_ifname=wan\nlistening_ip=lan\nsecure_mode=yes\nhttp_port=0\nnotify_interval=60\nuuid=00000000-0000-0000-0000-000000000001\n" +
 		"upnp_table_name=miniupnpd\nupnp_nat_table_name=miniupnpd\nupnp_forward_chain=upnp\nupnp_nat_chain=upnp_in\nupnp_nat_postrouting_chain=upnp_out\n" +
-		"enable_upnp=" + upnp + "\nenable_natpmp=" + natpmp + "\n"
+		"enable_upnp=" + upnp + "\nenable_natpmp=" + natpmp + "\n" +
+		strings.Join(more, "\n") + "\n"
 	for path, s := range map[string]string{rules: chains, config: text} {
 		if err := os.WriteFile(path, []byte(s), 0o600); err != nil {
 			h.t.Fatal(err)
@@ -309,6 +312,23 @@ func TestNoRouter(t *testing.T) {
 	p.Await(patience, "a warning", func(line string) bool { return strings.Contains(line, "ports are not mapped") })
 	awaits(t, h.inside.StartSelf(t, "get", "http://127.0.0.1:8788/stats.json", `"portmap":"none"`))
 	p.Stop()
+}
+
+// TestRefused: a router that can map ports, and lets nobody have one, is what
+// doctor names, although no other node has tried the ports yet.
+func TestRefused(t *testing.T) {
+	h := newHome(t)
+	h.startDaemon("yes", "no", "deny 0-65535 0.0.0.0/0 0-65535")
+	alone := h.inside.Start(t, "sh", "-c", `exec "$0" "$@" 2>&1`, h.binary, "node", "--portmap", "--data=", "--dht=false", "--json")
+	alone.Await(patience, "a refusal", func(line string) bool {
+		return strings.Contains(line, "ports are not mapped") && strings.Contains(line, "the router refuses")
+	})
+	out, err := h.inside.Command(t.Context(), h.binary, "doctor", "--json", "--idle", "100ms").Output()
+	for _, code := range []string{"reach_unknown", "portmap_failed"} {
+		if err != nil || !strings.Contains(string(out), `"code":"`+code+`"`) {
+			t.Errorf("doctor does not say %s: %v, %s", code, err, out)
+		}
+	}
 }
 
 // TestPublic: a node on the internet that was told no URL finds its own, and the

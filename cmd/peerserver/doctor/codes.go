@@ -137,7 +137,7 @@ func Faults() []Fault {
 		{TURNOff, Skipped, "Start the node with --turn if you can give the traffic: peers without a direct path need it."},
 		{TURNSilent, Failed, "Let this port in, UDP and TCP, at the firewall and the router."},
 		{TURNDenied, Failed, "See whether the clock of the node is right, and of the node that issues the credentials."},
-		{TURNFull, Warning, "The node has no room: raise its limits, or wait."},
+		{TURNFull, Warning, "The node has no room for more: give it more with --turn-day or --turn-ports, or wait."},
 		{TURNPorts, Failed, "Let the UDP ports of --turn-ports (50000-50999) in, at the firewall and the router."},
 		{TURNAddress, Failed, "The node does not know its public address: see the findings on reach, and let it link to other nodes."},
 		{TURNOther, Warning, "That is for the other node's operator; peers of this node try it too. If it refuses the credentials, compare the clocks of the two."},

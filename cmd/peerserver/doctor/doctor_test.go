@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"encoding/json"
+	"flag"
 	"io"
 	"log"
 	"net"
@@ -12,6 +13,7 @@ import (
 	"net/http/httputil"
 	"net/netip"
 	"net/url"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -24,6 +26,14 @@ import (
 
 // patience is how long a test waits for what must come.
 const patience = time.Minute
+
+func TestMain(m *testing.M) {
+	// What runs here waits far more than it works. A -parallel of the command line counts.
+	if err := flag.Set("test.parallel", "4"); err != nil {
+		panic(err)
+	}
+	os.Exit(m.Run())
+}
 
 // run looks at a node, and gives up on what takes too long.
 func run(t *testing.T, o doctor.Options) doctor.Report {
@@ -337,7 +347,7 @@ func TestFaults(t *testing.T) {
 func TestOutOfTime(t *testing.T) {
 	t.Parallel()
 	n := startNode(t, node.Config{})
-	r := run(t, doctor.Options{URL: "http://" + n.Addr().String(), Idle: time.Minute, Timeout: 3 * time.Second})
+	r := run(t, doctor.Options{URL: "http://" + n.Addr().String(), Idle: time.Minute, Timeout: 8 * time.Second})
 	if !r.OK || !slices.ContainsFunc(r.Findings, func(f doctor.Finding) bool { return f.Check == "websocket" && f.Code == doctor.OutOfTime }) {
 		t.Errorf("%v", codes(r))
 	}

@@ -4,18 +4,30 @@ import (
 	"context"
 	"strconv"
 	"time"
+
+	"github.com/peerservers/peerserver/node"
 )
 
 // checkReach says what the node has found out about its own ports: other nodes
 // have tried them, from where they are.
-func (s *subject) checkReach(context.Context) (found []Finding) {
+func (s *subject) checkReach(context.Context) []Finding {
 	if s.stats == nil || s.stats.Reach == nil {
 		return one(bad(ReachUnknown, "The node does not say whether its ports are reached from outside."))
 	}
 	r := s.stats.Reach
-	if r.TCP != "reached" && r.TCP != "failed" && r.STUN != "reached" && r.STUN != "failed" {
-		return one(bad(ReachUnknown, "The node does not know yet whether its ports are reached from outside."))
+	found := s.checkTried(r)
+	switch r.PortMap {
+	case "":
+	case "none":
+		found = append(found, bad(PortmapFailed, "The node asks for its ports to be mapped, and no router does it."))
+	default:
+		found = append(found, ok("A router maps its ports by %s.", r.PortMap))
 	}
+	return found
+}
+
+// checkTried is what other nodes have found.
+func (s *subject) checkTried(r *node.Reach) (found []Finding) {
 	since := ""
 	if r.Since > 0 {
 		since = ", for " + length(time.Since(time.Unix(r.Since, 0)))
@@ -32,12 +44,8 @@ func (s *subject) checkReach(context.Context) (found []Finding) {
 	case "failed":
 		found = append(found, bad(ReachPort, "Other nodes do not reach its STUN port%s over UDP%s.", s.stunPort(), since))
 	}
-	switch r.PortMap {
-	case "":
-	case "none":
-		found = append(found, bad(PortmapFailed, "The node asks for its ports to be mapped, and no router does it."))
-	default:
-		found = append(found, ok("A router maps its ports by %s.", r.PortMap))
+	if len(found) == 0 {
+		return one(bad(ReachUnknown, "The node does not know yet whether its ports are reached from outside."))
 	}
 	return found
 }

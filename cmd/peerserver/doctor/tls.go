@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 )
@@ -46,18 +47,27 @@ func (s *subject) name() string {
 	return host
 }
 
-// shake is a handshake of one of these versions, whatever the certificate.
+// shake is a handshake of one of these versions, whatever the certificate and the
+// ciphers.
 func (s *subject) shake(ctx context.Context, least, most uint16) (tls.ConnectionState, error) {
 	ctx, cancel := context.WithTimeout(ctx, stepWithin)
 	defer cancel()
 	//nolint:gosec // what is wrong with the certificate is to be found out, and old versions are to be refused
-	d := tls.Dialer{Config: &tls.Config{ServerName: s.name(), InsecureSkipVerify: true, MinVersion: least, MaxVersion: most}}
+	d := tls.Dialer{Config: &tls.Config{ServerName: s.name(), InsecureSkipVerify: true, MinVersion: least, MaxVersion: most, CipherSuites: ciphers()}}
 	c, err := d.DialContext(ctx, "tcp", s.address())
 	if err != nil {
 		return tls.ConnectionState{}, err
 	}
 	defer c.Close()
 	return c.(*tls.Conn).ConnectionState(), nil
+}
+
+// ciphers are all that there are: who has old versions may have old ciphers alone.
+func ciphers() (all []uint16) {
+	for _, c := range slices.Concat(tls.CipherSuites(), tls.InsecureCipherSuites()) {
+		all = append(all, c.ID)
+	}
+	return all
 }
 
 // judge looks at a chain as a browser does, but says all that is wrong.

@@ -1,6 +1,12 @@
 package doctor_test
 
 import (
+	"crypto/tls"
+	"io"
+	"log"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
 	"slices"
 	"testing"
 	"time"
@@ -51,6 +57,38 @@ func TestCertificates(t *testing.T) {
 			}
 			if !slices.ContainsFunc(r.Findings, func(f doctor.Finding) bool { return f.Check == "login" && f.State == doctor.OK }) {
 				t.Error("nothing else is looked at")
+			}
+		})
+	}
+}
+
+// TestOldVersions: a proxy in front has versions of TLS that a node has not, be it
+// with the ciphers of today or with those of then.
+func TestOldVersions(t *testing.T) {
+	t.Parallel()
+	ca, n := certs.New(t), startNode(t, node.Config{})
+	then := []uint16{tls.TLS_RSA_WITH_AES_128_CBC_SHA, tls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256}
+	for _, c := range []struct {
+		name  string
+		proxy *tls.Config
+		rsa   bool
+		old   bool
+	}{
+		{"from TLS 1.2 on", &tls.Config{MinVersion: tls.VersionTLS12}, false, false},
+		{"TLS 1.1 too", &tls.Config{MinVersion: tls.VersionTLS11}, false, true},
+		{"TLS 1.0 too", &tls.Config{MinVersion: tls.VersionTLS10}, false, true},
+		{"TLS 1.0 with its ciphers alone", &tls.Config{MinVersion: tls.VersionTLS10, CipherSuites: then}, true, true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			proxy := httptest.NewUnstartedServer(httputil.NewSingleHostReverseProxy(&url.URL{Scheme: "http", Host: n.Addr().String()}))
+			c.proxy.Certificates = []tls.Certificate{ca.Certificate(t, certs.Leaf{RSA: c.rsa})}
+			proxy.TLS, proxy.Config.ErrorLog = c.proxy, log.New(io.Discard, "", 0)
+			proxy.StartTLS()
+			defer proxy.Close()
+			r := run(t, doctor.Options{URL: proxy.URL, Roots: ca.Pool()})
+			if has(r, doctor.TLSOld) != c.old {
+				t.Errorf("%v, want %s: %v", codes(r), doctor.TLSOld, c.old)
 			}
 		})
 	}

@@ -15,6 +15,7 @@ import (
 	"github.com/pion/stun/v4"
 	"github.com/pion/turn/v5"
 
+	"github.com/peerservers/peerserver/node"
 	"github.com/peerservers/peerserver/node/ice"
 	"github.com/peerservers/peerserver/protocol"
 )
@@ -67,10 +68,10 @@ func (s *subject) tryTURN(ctx context.Context, u *server) Finding {
 	}
 	defer b.close()
 	if !s.near && !protocol.Public(a.at()) {
-		return bad(TURNAddress, "TURN over %s at port %s relays from a private address.", u.over(), u.port)
+		return s.scoped(u, bad(TURNAddress, "TURN over %s at port %s relays from a private address.", u.over(), u.port))
 	}
 	if err := between(ctx, a, b); err != nil {
-		return s.scoped(u, bad(TURNPorts, "TURN over %s at port %s makes allocations, and nothing passes between two of them: %s.", u.over(), u.port, why(err)))
+		return s.scoped(u, s.notPassed(ctx, u, err))
 	}
 	asked, known := s.stunAt(ctx, u.host)
 	if known && s.fromOutside(ctx, a, asked) {
@@ -81,6 +82,21 @@ func (s *subject) tryTURN(ctx context.Context, u *server) Finding {
 	}
 	return ok("TURN over %s at %s relays between two peers.", u.over(), place(u))
 }
+
+// notPassed says why nothing passes between two allocations: the node counts the
+// packets that are too much.
+func (s *subject) notPassed(ctx context.Context, u *server, err error) Finding {
+	var now node.Stats
+	if u.own && s.stats != nil && s.stats.ICE != nil {
+		if _, err := s.get(ctx, "/stats.json", &now); err == nil && now.ICE != nil && tooMuch(now.ICE) > tooMuch(s.stats.ICE) {
+			return bad(TURNFull, "TURN over %s at port %s makes allocations, and relays no more bytes for now.", u.over(), u.port)
+		}
+	}
+	return bad(TURNPorts, "TURN over %s at port %s makes allocations, and nothing passes between two of them: %s.", u.over(), u.port, why(err))
+}
+
+// tooMuch is how many packets a node has not relayed since they were too much.
+func tooMuch(s *ice.Stats) int64 { return s.Refused["bytes_per_day"] + s.Refused["bytes_per_second"] }
 
 func place(u *server) string {
 	if u.own {

@@ -1,0 +1,106 @@
+//go:build linux
+
+package natlab_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/peerservers/peerserver/testnet/certs"
+	"github.com/peerservers/peerserver/testnet/natlab"
+)
+
+// TestDoctorOfPublicNodes is what is wrong only at an address of the internet, and
+// cannot be seen on loopback: what plain http gives beside https, and a node at
+// home, with its ports forwarded by hand, that relays from its address there. For
+// the node that is linked to it the latter is a warning.
+func TestDoctorOfPublicNodes(t *testing.T) {
+	if testing.Short() {
+		t.Skip("-short: real processes")
+	}
+	lab := natlab.Start(t, natlab.Config{})
+	binary, ca := buildNode(t), certs.New(t)
+	server, inside, from := lab.Server("server"), lab.Home("inside", natlab.PortRestricted), lab.Home("from", natlab.PortRestricted)
+	forward(t, inside)
+	outside := inside.Network().Router().Addr().String()
+	cert, key := ca.Files(t, certs.Leaf{Names: []string{server.Addr().String()}})
+	trust := "SSL_CERT_FILE=" + ca.File(t)
+	start := func(h *natlab.Host, args ...string) {
+		args = append([]string{trust, binary, "node", "--turn", "--stun", ":3478", "--dht=false", "--data=", "--admin=", "--json"}, args...)
+		h.Start(t, "env", args...).Await(patience, "start", func(string) bool { return true })
+	}
+	start(server, "--listen", ":443", "--tls-cert", cert, "--tls-key", key, "--url", "wss://"+server.Addr().String())
+	start(inside, "--listen", ":8787", "--url", "ws://"+outside+":8787", "--peer", "https://"+server.Addr().String())
+
+	look := func(url string) diagnosis {
+		return examine(t, from, "env", trust, binary, "doctor", "--json", "--idle", "100ms", "--bootstrap", "127.0.0.1:1", url)
+	}
+	expect := func(d diagnosis, failed, warned []string, says string) {
+		t.Helper()
+		if !slices.Equal(d.codes("failed"), failed) || !slices.Equal(d.codes("warning"), warned) || !d.says(says) {
+			t.Errorf("%v and %v, want %v and %v, and %q", d.codes("failed"), d.codes("warning"), failed, warned, says)
+			d.log(t)
+		}
+	}
+	d := look("https://" + server.Addr().String())
+	for end := time.Now().Add(2 * patience); !slices.Contains(d.codes("warning"), "turn_other_failed") && time.Now().Before(end); { // until they are linked
+		time.Sleep(time.Second)
+		d = look("https://" + server.Addr().String())
+	}
+	expect(d, nil, []string{"turn_other_failed"}, "Plain http:// is not answered")
+	expect(look("http://"+outside+":8787"), []string{"turn_private_address"}, []string{"tls_none"}, "relays from a private address")
+
+	plain := server.StartSelf(t, "plain")
+	plain.Await(patience, "start", func(string) bool { return true })
+	expect(look("https://"+server.Addr().String()), nil, []string{"http_not_redirected", "turn_other_failed"}, "is answered with 200, and not redirected")
+	plain.Stop()
+	server.StartSelf(t, "plain", "https://"+server.Addr().String()).Await(patience, "start", func(string) bool { return true })
+	expect(look("https://"+server.Addr().String()), nil, []string{"turn_other_failed"}, "is redirected to https://")
+}
+
+// forward has the router of a home forward the ports of a node to a machine, as
+// its owner would by hand.
+func forward(t *testing.T, to *natlab.Host) {
+	t.Helper()
+	cmd := to.Network().Router().Command(t.Context(), "nft", "-f", "-")
+	cmd.Stdin = strings.NewReader(fmt.Sprintf(`
+table ip forwarded {
+	chain in {
+		type nat hook prerouting priority dstnat
+		iifname wan tcp dport { 8787, 3478 } dnat to %[1]s
+		iifname wan udp dport { 3478, 50000-50999 } dnat to %[1]s
+	}
+}
+`, to.Addr()))
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+}
+
+// plainHTTP answers at port 80: with a page, or with where it is instead.
+func plainHTTP(ctx context.Context, args []string) error {
+	l, err := new(net.ListenConfig).Listen(ctx, "tcp", ":80")
+	if err != nil {
+		return err
+	}
+	server := &http.Server{ReadHeaderTimeout: patience, Handler: http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) {
+		if len(args) > 0 {
+			http.Redirect(w, q, args[0]+q.URL.Path, http.StatusMovedPermanently)
+			return
+		}
+		fmt.Fprintln(w, "a page")
+	})}
+	defer context.AfterFunc(ctx, func() { server.Close() })()
+	fmt.Println("ready")
+	if err := server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+		return err
+	}
+	return nil
+}
