@@ -122,7 +122,8 @@ func (l *link) detach(w *wire) {
 	}
 }
 
-// shut says goodbye and closes.
+// shut says goodbye, and closes unless there is time to drain. It may take
+// closeWait.
 func (l *link) shut(code protocol.Bye_Code, drain time.Duration) {
 	l.mu.Lock()
 	w := l.w
@@ -137,13 +138,13 @@ func (l *link) shut(code protocol.Bye_Code, drain time.Duration) {
 
 // flushAndEnd gives the writer a moment to send what waits, then closes.
 func (w *wire) flushAndEnd() {
-	deadline := time.NewTimer(200 * time.Millisecond)
+	deadline := time.NewTimer(closeWait)
 	defer deadline.Stop()
 	poll := time.NewTicker(2 * time.Millisecond)
 	defer poll.Stop()
 	for {
 		w.l.mu.Lock()
-		waiting := len(w.loose) > 0
+		waiting := len(w.loose) > 0 || w.writing
 		w.l.mu.Unlock()
 		if !waiting {
 			break

@@ -221,7 +221,7 @@ func (r *Relay) dial(ctx context.Context, id protocol.NodeID, n *node, url proto
 		return
 	}
 	if w != nil {
-		w.end(1000)
+		w.sc.close(1000)
 	}
 	r.dialled(n)
 }
@@ -350,7 +350,7 @@ func (r *Relay) accept(ctx context.Context, conn Conn) {
 	}
 	w := r.newWire(l, sc, false)
 	if !l.attach(w) {
-		w.end(1000)
+		w.sc.close(1000)
 		return
 	}
 	w.serve()

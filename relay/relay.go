@@ -233,7 +233,7 @@ func (r *Relay) stop(ctx context.Context) {
 	links := r.allLinks()
 	r.mu.Unlock()
 	for _, l := range links {
-		l.shut(protocol.Bye_CODE_DRAIN, 0)
+		r.running.Go(func() { l.shut(protocol.Bye_CODE_DRAIN, 0) })
 	}
 	r.running.Wait()
 }

@@ -1,6 +1,7 @@
 package relay
 
 import (
+	"context"
 	"time"
 
 	"github.com/peerservers/peerserver/protocol"
@@ -242,7 +243,7 @@ func (l *link) sweepIdle(w *wire, now instant) {
 		l.mu.Lock()
 		l.idleUntil = now.add(protocol.LinkLinger)
 		l.mu.Unlock()
-		l.shut(protocol.Bye_CODE_IDLE, 0)
+		l.r.goWhileServing(func(context.Context) { l.shut(protocol.Bye_CODE_IDLE, 0) })
 	}
 }
 

@@ -27,12 +27,14 @@ type wire struct {
 	wake   chan struct{}
 	done   chan struct{}
 	once   sync.Once
+	ending sync.WaitGroup // what end started, which serve waits for
 
 	// Guarded by l.mu.
 	interests  []*swarm // to be made known
 	resumed    bool     // the other side's Resume was taken: sequenced frames may go
 	loose      [][]byte // Packets of unsequenced frames, to go first
 	looseBytes int
+	writing    bool // the writer has a Packet that is not written yet
 	tags       map[[protocol.TagSize]byte]*swarm
 	ackAll     bool // an acknowledgement goes out at once
 	unacked    int  // bytes read since the last one
@@ -54,10 +56,13 @@ func (w *wire) wakeUp() {
 	}
 }
 
-// end closes the connection; code is a WebSocket close code.
+// end closes the connection of a wire that is served; code is a WebSocket close
+// code. It does not wait for who takes nothing: serve does.
 func (w *wire) end(code int) {
-	w.once.Do(func() { close(w.done) })
-	w.sc.close(code)
+	w.once.Do(func() {
+		close(w.done)
+		w.ending.Go(func() { w.sc.close(code) })
+	})
 }
 
 // looseFrame queues unsequenced frames. Called with l.mu held.
@@ -80,8 +85,9 @@ func (w *wire) serve() {
 		code = 1000
 	}
 	w.end(code)
+	w.l.detach(w) // first: a new connection need not wait for the end of this one
 	writer.Wait()
-	w.l.detach(w)
+	w.ending.Wait()
 }
 
 func (w *wire) read() error {
@@ -227,6 +233,7 @@ func (w *wire) packet(buf []byte) ([]byte, instant) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	now := l.r.now()
+	w.writing = false
 	if l.w != w {
 		return buf, ns(time.Hour)
 	}
@@ -238,6 +245,7 @@ func (w *wire) packet(buf []byte) ([]byte, instant) {
 		}
 		return buf, ns(time.Hour)
 	}
+	w.writing = true
 	buf = protowire.AppendTag(buf, 1, protowire.VarintType)
 	ackPos := len(buf)
 	buf = append(buf, make([]byte, 10)...) // a varint of fixed length, filled in below

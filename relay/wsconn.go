@@ -28,8 +28,9 @@ const (
 	// linkReadBuffer drains several packets with one read; a larger packet
 	// goes past it, straight into its own buffer.
 	linkReadBuffer = 16 << 10
-	// closeWait is for a close frame, when the send buffer happens to be full.
-	closeWait = 50 * time.Millisecond
+	// closeWait is for the last message and the close frame. It is as long as a
+	// machine may take to come round to a goroutine: nobody important waits.
+	closeWait = 5 * time.Second
 	// upgradeBytes bounds what a server may send before the link is up: its
 	// certificates and the headers of its answer.
 	upgradeBytes = 64 << 10
@@ -68,6 +69,7 @@ type wsConn struct {
 	// Static.
 	ws       *websocket.Conn
 	writeFor time.Duration // until a write fails
+	closeFor time.Duration // until Close hangs up
 	onProved func()        // nil of a Conn that was accepted
 	from     net.Addr      // what the request says, nil of a Conn that was dialled
 
@@ -78,11 +80,11 @@ type wsConn struct {
 	buf *[protocol.MaxNoise + 1]byte
 	err error // the end
 
-	writing sync.Mutex // held by Write; Close tries it
+	writing chan struct{} // full while Write writes, or Close its frame
 }
 
 func newWSConn(ws *websocket.Conn) *wsConn {
-	c := &wsConn{ws: ws, writeFor: protocol.LinkSilence}
+	c := &wsConn{ws: ws, writeFor: protocol.LinkSilence, closeFor: closeWait, writing: make(chan struct{}, 1)}
 	c.limitRead(protocol.MaxNoise)
 	return c
 }
@@ -153,8 +155,8 @@ func (c *wsConn) Write(message []byte) error {
 	if len(message) > protocol.MaxNoise {
 		return protocol.Errorf(protocol.CodeTooLarge, "a message of %d bytes is over %d", len(message), protocol.MaxNoise)
 	}
-	c.writing.Lock()
-	defer c.writing.Unlock()
+	c.writing <- struct{}{}
+	defer func() { <-c.writing }()
 	if c.closed.Load() {
 		return net.ErrClosed
 	}
@@ -167,18 +169,37 @@ func (c *wsConn) Write(message []byte) error {
 	return nil
 }
 
-// Close sends a close frame, unless a Write is stuck in front of it, and ends
-// Read and Write at once. It may itself take closeWait.
+// Close ends Read at once, lets a Write that is under way end, sends a close
+// frame and hangs up. While the other side takes nothing it waits, and Write with
+// it, but no longer than closeWait.
 func (c *wsConn) Close(code int) {
 	c.once.Do(func() {
 		c.closed.Store(true)
 		_ = c.ws.SetReadDeadline(time.Unix(1, 0))
-		if c.writing.TryLock() {
-			_ = c.ws.WriteControl(websocket.CloseMessage, websocket.FormatCloseMessage(code, ""), time.Now().Add(closeWait))
-			c.writing.Unlock()
-		}
+		hungUp := make(chan struct{})
+		late := time.AfterFunc(c.closeFor, func() {
+			defer close(hungUp)
+			_ = socket(c.ws.NetConn()).Close() // which ends what is stuck below
+		})
+		c.writing <- struct{}{}
+		_ = c.ws.WriteControl(websocket.CloseMessage, websocket.FormatCloseMessage(code, ""), time.Time{})
+		<-c.writing
 		_ = c.ws.Close()
+		if !late.Stop() {
+			<-hungUp
+		}
 	})
+}
+
+// socket is what is below TLS, whose own Close would write, and wait.
+func socket(c net.Conn) net.Conn {
+	for {
+		w, ok := c.(interface{ NetConn() net.Conn })
+		if !ok {
+			return c
+		}
+		c = w.NetConn()
+	}
 }
 
 // reason is what callers are told for an error of gorilla or the network.
