@@ -12,7 +12,7 @@ import (
 // whatever they know of the second join by then.
 func TestReplyToAClientOnTwoNodes(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(5, 6))
-	for round := range 100 {
+	for round := range fewer(100, 10) {
 		play(t, 3, func(sc *scene) {
 			sc.meet(sc.nodes...)
 			at := sc.nodes[rnd.IntN(3)]
