@@ -40,6 +40,7 @@ type attempt struct {
 	open    bool                      // it carries its peer
 	found   bool                      // a candidate of ours
 	wants   bool                      // there is something to negotiate
+	late    bool                      // it was given more time before there are more servers
 	local   []webrtc.ICECandidateInit // ours that have not gone out
 	pending []webrtc.ICECandidateInit // theirs that came before their description
 

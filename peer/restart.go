@@ -70,10 +70,18 @@ func (m *member) mend() error {
 // widen has both sides try all servers when few have not led to the other: who
 // answers a restart takes it for that. A browser begins with TURN over UDP alone.
 // It is for who has offered, whose connection this side's restart leaves as it is
-// in all else.
+// in all else. When both have been let in by a TURN server there is a way already,
+// most likely, and it is given as long again: on a machine that is busy with many
+// connections it is late, and as many restarts, each with more servers, are what
+// it can bear least.
 func (m *member) widen() error {
 	a := m.a
 	if a == nil || !a.few || !a.remote || a.offer == 0 || isConnected(a.pc) || !m.r.servers.hasTURN() {
+		return nil
+	}
+	if !a.late && a.facts.ours.turn.Load() && a.facts.theirs.turn.Load() {
+		a.late = true
+		m.shaky.Reset(widenAfter)
 		return nil
 	}
 	a.few = false

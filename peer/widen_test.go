@@ -41,3 +41,46 @@ func TestWiden(t *testing.T) {
 		})
 	}
 }
+
+// TestWidenLater: both sides are on a TURN server, so that what is tried has more
+// time, and then more servers all the same.
+func TestWidenLater(t *testing.T) {
+	t.Parallel()
+	offers := 0
+	answered, again := make(chan time.Time, 1), make(chan time.Time, 1)
+	w := wire(t, func(h *protocol.EnvelopeHeader) bool {
+		switch h.Kind {
+		case protocol.EnvelopeBody_KIND_OFFER:
+			if offers++; offers == 2 {
+				again <- time.Now()
+			}
+		case protocol.EnvelopeBody_KIND_ANSWER:
+			if offers == 1 {
+				answered <- time.Now()
+			}
+		case protocol.EnvelopeBody_KIND_CANDIDATES:
+			return offers < 2
+		}
+		return false
+	})
+	for _, r := range []*Room{w.lower, w.higher} {
+		r.servers.take(named(600, "user", "turn:127.0.0.1:1024", "turn:127.0.0.1:1025"), true, time.Now())
+	}
+	w.higher.shown(t, w.lower, true)
+	w.lower.shown(t, w.higher, false)
+	began := <-answered
+	f := w.lower.trying(w.higher)
+	f.ours.turn.Store(true)
+	f.theirs.turn.Store(true)
+	w.connect(t)
+	if d := (<-again).Sub(began); d < 2*widenAfter {
+		t.Errorf("it was restarted %s after the answer", d)
+	}
+}
+
+// trying is what is known of a connection that is being made.
+func (r *Room) trying(to *Room) *facts {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.members[to.self].pieces.facts.Load()
+}
