@@ -7,12 +7,19 @@ export const ADDRESS = '10.99.0.1';
 
 export const ip = (...args) => execFileSync('ip', args);
 
-/** Has local addresses looked up after the rules that drop packets, which have a `pref` below 100. Answers what undoes it. */
-export function localLater() {
-  ip('rule', 'add', 'pref', '100', 'lookup', 'local');
-  ip('rule', 'del', 'pref', '0');
+let tables = 0;
+
+/** Throws away whatever comes in and matches one of `rules` (of nftables), as a network does: nobody is told. Answers what lets it pass again, once. */
+export function drop(...rules) {
+  const table = `drop${++tables}`;
+  nft([`add table ip ${table}`, `add chain ip ${table} in { type filter hook input priority 0; }`, ...rules.map((rule) => `add rule ip ${table} in ${rule} drop`)]);
+  let drops = true;
   return () => {
-    ip('rule', 'add', 'pref', '0', 'lookup', 'local');
-    ip('rule', 'del', 'pref', '100');
+    if (drops) nft([`delete table ip ${table}`]);
+    drops = false;
   };
+}
+
+function nft(commands) {
+  execFileSync('nft', ['-f', '-'], { input: commands.join('\n') });
 }

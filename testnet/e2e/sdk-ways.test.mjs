@@ -10,7 +10,7 @@ import WebSocket from 'ws';
 import { openBrowser } from './browser.mjs';
 import { startCluster } from './cluster.mjs';
 import { openGo } from './gopeer.mjs';
-import { ADDRESS, ip, localLater } from './network.mjs';
+import { ADDRESS, drop, ip } from './network.mjs';
 import { MEET_WITHIN, newRoom, report } from './scenes.mjs';
 import { startNodes } from './servers.mjs';
 import { apart, within } from './wait.mjs';
@@ -21,22 +21,17 @@ const MENDED_WITHIN = 5 * 15_000;
 const MOVED_WITHIN = 5 * 6_000;
 
 let browser;
-let undo;
 
 before(async () => {
-  undo = localLater();
   browser = await openBrowser();
 });
 
 after(async () => {
   await browser?.close();
-  undo?.();
 });
 
-/** Whether UDP passes between browsers; nodes are on loopback. */
-function udp(passes) {
-  ip('rule', passes ? 'del' : 'add', 'pref', '50', 'ipproto', 'udp', 'to', ADDRESS, 'blackhole');
-}
+/** UDP between browsers; nodes are on loopback. */
+const dropUDP = () => drop(`ip daddr ${ADDRESS} meta l4proto udp`);
 
 /** The machine is on another network. */
 function readdress(from, to) {
@@ -80,8 +75,7 @@ function assertCounted(numbers, atLeast) {
 
 test('UDP does not pass: over nodes; it passes again: directly, and no message is lost, doubled or out of order', (t) => withTabs(2, async (one, two) => {
   const nodes = await withoutICE(2);
-  udp(false);
-  let dropped = true;
+  const pass = dropUDP();
   try {
     const app = newRoom('ways');
     const ids = [await one.call('join', { urls: [nodes.ws[0]], app, name: 'Ada' }), await two.call('join', { urls: [nodes.ws[1]], app, name: 'Bob' })];
@@ -91,8 +85,7 @@ test('UDP does not pass: over nodes; it passes again: directly, and no message i
     assert.deepEqual(await one.call('calls', [1, 2]), [{ value: 3 }]);
     await Promise.all([one.call('count', 20), two.call('count', 20)]);
     await apart(2);
-    udp(true);
-    dropped = false;
+    pass();
     began = Date.now();
     await Promise.all([one, two].map((tab) => until(UPGRADED_WITHIN, 'it is direct', tab, connected(1, 'direct'))));
     report(t, 'direct', Date.now() - began);
@@ -109,7 +102,7 @@ test('UDP does not pass: over nodes; it passes again: directly, and no message i
       assert.deepEqual(events.map(([event, , more]) => [event, more]), [['peer', undefined], ['path', 'direct']]);
     }
   } finally {
-    if (dropped) udp(true);
+    pass();
     await nodes.close();
   }
 }));
@@ -118,8 +111,7 @@ for (const goFirst of [true, false]) {
   test(`UDP does not pass between a tab and a Go peer, ${goFirst ? 'Go' : 'the tab'} first: over nodes, then directly`, (t) => withTabs(1, async (tab) => {
     const nodes = await withoutICE(2);
     const go = openGo();
-    udp(false);
-    let dropped = true;
+    const pass = dropUDP();
     try {
       const app = newRoom('ways');
       let id;
@@ -129,8 +121,7 @@ for (const goFirst of [true, false]) {
       await tab.call('count', 50);
       await within(RELAYED_WITHIN, 'the Go peer hears it', go.call('hears', id), () => go.detail());
       await apart(2);
-      udp(true);
-      dropped = false;
+      pass();
       const began = Date.now();
       await until(UPGRADED_WITHIN, 'it is direct', tab, connected(1, 'direct'));
       report(t, 'direct', Date.now() - began);
@@ -147,7 +138,7 @@ for (const goFirst of [true, false]) {
       await tab.call('leave');
       await within(MEET_WITHIN, 'the Go peer sees it leave', go.call('loses', id), () => go.detail());
     } finally {
-      if (dropped) udp(true);
+      pass();
       await go.close();
       await nodes.close();
     }
@@ -156,7 +147,7 @@ for (const goFirst of [true, false]) {
 
 test('noRelay: never over nodes', (t) => withTabs(2, async (one, two) => {
   const nodes = await withoutICE(1);
-  udp(false);
+  const pass = dropUDP();
   try {
     const app = newRoom('ways');
     await one.call('join', { urls: nodes.ws, app });
@@ -164,7 +155,7 @@ test('noRelay: never over nodes', (t) => withTabs(2, async (one, two) => {
     await apart(8);
     for (const tab of [one, two]) assert.deepEqual((await tab.call('state')).events, []);
   } finally {
-    udp(true);
+    pass();
     await nodes.close();
   }
 }));

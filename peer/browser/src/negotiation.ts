@@ -68,6 +68,7 @@ export class Negotiation implements AttemptHost {
   #widen: Timer; // to all servers
   #restarted = -Infinity; // when
   #connected = 0; // when
+  #wide = false; // the few servers did not lead to the other side
   #turn: Promise<void> = Promise.resolve(); // signals are taken one after the other
   #waiting = 0;
   #candidates: RTCIceCandidateInit[] = [];
@@ -112,6 +113,7 @@ export class Negotiation implements AttemptHost {
 
   /** The network is another one, which may let through less: what would be tried later is tried now, with all servers. */
   hurry(): void {
+    this.#wide = false;
     if (this.attempt) this.attempt.wide = true;
     if (this.attempt?.open) this.mend();
     else if (this.busy && !this.attempt) this.meet(this.#peer.lower);
@@ -198,7 +200,8 @@ export class Negotiation implements AttemptHost {
   }
 
   #begin(): Attempt {
-    this.attempt = new Attempt(this, this.#peer.rtc, this.#peer.configuration(true));
+    this.attempt = new Attempt(this, this.#peer.rtc, this.#peer.configuration(!this.#wide));
+    this.attempt.wide = this.#wide;
     this.#expect(OPEN_WITHIN);
     this.#peer.begun();
     return this.attempt;
@@ -248,12 +251,17 @@ export class Negotiation implements AttemptHost {
 
   /** Candidates that are found together go together. */
   candidate(attempt: Attempt, candidate: RTCIceCandidateInit): void {
-    if (this.attempt !== attempt || this.#candidates.push(candidate) > 1) return;
-    this.#batch = setTimeout(() => {
-      const all = this.#candidates;
-      this.#candidates = [];
-      if (all.length > 0) this.#peer.signal(Kind.candidates, new TextEncoder().encode(JSON.stringify(all)));
-    }, BATCH_AFTER);
+    if (this.attempt !== attempt) return;
+    const first = this.#candidates.push(candidate) === 1;
+    if (globalThis.document?.hidden) this.#flush(); // a timer of a page that is not seen has up to a second
+    else if (first) this.#batch = setTimeout(() => this.#flush(), BATCH_AFTER);
+  }
+
+  #flush(): void {
+    const all = this.#candidates;
+    this.#candidates = [];
+    clearTimeout(this.#batch);
+    if (all.length > 0) this.#peer.signal(Kind.candidates, new TextEncoder().encode(JSON.stringify(all)));
   }
 
   /** The app has added something that needs an offer. */
@@ -345,7 +353,9 @@ export class Negotiation implements AttemptHost {
 
   #widenNow(attempt: Attempt): void {
     clearTimeout(this.#widen);
-    if (this.attempt === attempt && this.#widens(attempt)) this.#restart(attempt);
+    if (this.attempt !== attempt || !this.#widens(attempt)) return;
+    this.#wide = true;
+    this.#restart(attempt);
   }
 
   // Offers and answers.

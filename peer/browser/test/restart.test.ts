@@ -174,6 +174,29 @@ test('few servers fail at once: all are tried before it is given up', () => scen
   await answer();
   Connection.last.state('failed');
   assert.deepEqual(told, ['no way', 'ended']);
+  const before = Connection.last;
+  await pass(6000);
+  assert.notEqual(Connection.last, before);
+  assert.equal(Connection.last.configuration, ALL, 'the next one does not begin with few');
+}));
+
+test('candidates that are found together go together, and at once in a page that is not seen', () => scene(async ({ negotiation, sent, pass }) => {
+  const found = (n: number) => {
+    const { attempt } = negotiation;
+    for (let i = 0; i < n; i++) if (attempt) negotiation.candidate(attempt, { candidate: String(i) });
+  };
+  const signals = () => sent.filter(({ kind }) => kind === Kind.candidates).length;
+  found(3);
+  assert.equal(signals(), 0);
+  await pass(100);
+  assert.equal(signals(), 1);
+  Object.assign(globalThis, { document: { hidden: true } });
+  try {
+    found(3);
+    assert.equal(signals(), 4);
+  } finally {
+    Reflect.deleteProperty(globalThis, 'document');
+  }
 }));
 
 test('the other side restarts: ours has all servers too', () => scene(async ({ negotiation, sent, answer, pass }) => {
