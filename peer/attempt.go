@@ -38,6 +38,7 @@ type attempt struct {
 	heard   uint64                    // sequence of the newest description of the other side
 	remote  bool                      // the other side's description is set
 	open    bool                      // it carries its peer
+	over    bool                      // it did, and a goodbye may come yet
 	found   bool                      // a candidate of ours
 	wants   bool                      // there is something to negotiate
 	late    bool                      // it was given more time before there are more servers
@@ -227,7 +228,7 @@ func (a *attempt) begin(ok bool) {
 	if ok {
 		close(a.started)
 	} else {
-		a.post(event{kind: eventClosed})
+		a.post(event{kind: eventRefused})
 	}
 }
 

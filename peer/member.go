@@ -106,6 +106,7 @@ const (
 	eventOpen
 	eventClosing // one of its lanes has closed
 	eventClosed
+	eventRefused // the two do not belong together: both begin anew
 	eventNegotiate
 	eventShaky   // it is disconnected
 	eventSteady  // and connected again
@@ -229,7 +230,7 @@ func (m *member) told(n note) {
 		if m.peer != nil {
 			m.peer.goodbye.Store(true)
 		}
-		if !m.isDirect() && !m.isShown() {
+		if (!m.isDirect() || m.a.over) && !m.isShown() {
 			m.drop()
 			m.expect(0)
 		}
@@ -304,6 +305,8 @@ func (m *member) happened(e event) {
 	case eventClosing:
 		m.expect(goneWithin)
 	case eventClosed:
+		m.ended()
+	case eventRefused:
 		m.closed()
 	case eventNegotiate:
 		m.negotiate()
@@ -353,6 +356,18 @@ func (m *member) opened() {
 		p.open(a.path())
 	}
 	close(a.shown)
+}
+
+// ended waits for the goodbye of one that may have left before the connection was
+// open on its side, since then it comes over a node, behind the end. All others
+// have said it over the connection.
+func (m *member) ended() {
+	if m.isDirect() && !isClosed(m.a.started) && !m.peer.goodbye.Load() && m.isShown() {
+		m.a.over = true
+		m.expect(goneWithin)
+		return
+	}
+	m.closed()
 }
 
 // closed begins anew if the member is still there: the lower one at once, the

@@ -231,7 +231,7 @@ func (m *member) onBye() {
 	if m.peer != nil {
 		m.peer.goodbye.Store(true)
 	}
-	if m.isDirect() {
+	if m.isDirect() && !m.a.over {
 		m.expect(goneWithin)
 		return
 	}

@@ -222,6 +222,47 @@ func TestGoodbyeBeforeTheEnd(t *testing.T) {
 	}
 }
 
+// TestGoodbyeAfterTheEnd: who leaves before the connection is open on its side says
+// goodbye over a node, and the connection may end first. If it never comes the peer
+// is lost.
+func TestGoodbyeAfterTheEnd(t *testing.T) {
+	for _, comes := range []bool{true, false} {
+		t.Run(strconv.FormatBool(comes), func(t *testing.T) {
+			t.Parallel()
+			w := wire(t, nil)
+			var late *Peer
+			w.hold = func(h *protocol.EnvelopeHeader) {
+				if h.Kind == protocol.EnvelopeBody_KIND_ANSWER && late == nil {
+					w.higher.mu.Lock()
+					late = w.higher.members[h.To].pieces
+					w.higher.mu.Unlock()
+					late.mu.Lock() // the higher one does not begin
+				}
+			}
+			w.higher.shown(t, w.lower, true)
+			w.lower.shown(t, w.higher, false)
+			eventually(t, "the lower one is connected", func() bool { return len(w.lower.Peers()) == 1 })
+			defer late.mu.Unlock()
+			lower := w.lower.Peers()[0]
+			if err := lower.Connection().Close(); err != nil {
+				t.Fatal(err)
+			}
+			if comes {
+				time.Sleep(100 * time.Millisecond) // the end is noticed
+				w.higher.mu.Lock()
+				m := w.higher.members[w.lower.self]
+				w.higher.mu.Unlock()
+				bye, _ := w.higher.sealFor(m, protocol.EnvelopeBody_KIND_BYE, nil)
+				w.lower.delivered(&protocol.Delivered{Envelope: bye})
+			}
+			until(lower.over)
+			if !isClosed(lower.over) || lower.Lost() == comes {
+				t.Errorf("ended: %v, lost: %v", isClosed(lower.over), lower.Lost())
+			}
+		})
+	}
+}
+
 // TestAppAddsTracks: on both sides at the same time.
 func TestAppAddsTracks(t *testing.T) {
 	w := wire(t, nil)

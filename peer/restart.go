@@ -56,6 +56,9 @@ func (m *member) mend() error {
 	if !m.isDirect() {
 		return m.widen()
 	}
+	if m.a.over {
+		return nil
+	}
 	m.shaky.Reset(restartEvery << min(m.a.restarts, restartRarer))
 	m.a.restarts++
 	if m.lower {
