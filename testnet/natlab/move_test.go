@@ -4,6 +4,7 @@ package natlab_test
 
 import (
 	"fmt"
+	"os"
 	"testing"
 	"time"
 
@@ -128,7 +129,8 @@ func TestMove(t *testing.T) {
 }
 
 // TestTabMoves is the same with tabs of Chromium and our own SDK: browsers notice
-// by themselves that the network is another one, or not at all.
+// by themselves that the network is another one, or not at all. A cover has every
+// second one.
 func TestTabMoves(t *testing.T) {
 	if testing.Short() {
 		t.Skip("-short: real processes")
@@ -152,6 +154,9 @@ func TestTabMoves(t *testing.T) {
 	slots := make(chan struct{}, atOnce)
 	t.Run("moves", func(t *testing.T) {
 		for i, c := range moves {
+			if os.Getenv(envFull) == "" && i%2 == 1 {
+				continue
+			}
 			t.Run(c.who+", "+c.String(), func(t *testing.T) {
 				t.Parallel()
 				slots <- struct{}{}
