@@ -207,8 +207,8 @@ table inet miniupnpd {
 `
 
 // startDaemon has the router map ports, with more lines of configuration; it is a
-// test's own, and ends with it.
-func (h *home) startDaemon(upnp, natpmp string, more ...string) {
+// test's own, and ends with it. Its lines are its log.
+func (h *home) startDaemon(upnp, natpmp string, more ...string) *natlab.Process {
 	h.t.Helper()
 	dir := h.t.TempDir()
 	rules, config := filepath.Join(dir, "chains.nft"), filepath.Join(dir, "miniupnpd.conf")
@@ -222,19 +222,7 @@ func (h *home) startDaemon(upnp, natpmp string, more ...string) {
 		}
 	}
 	h.onRouter("nft", "-f", rules)
-	cmd := exec.CommandContext(context.Background(), "ip", "netns", "exec", h.router, daemon, "-d", "-f", config, "-P", filepath.Join(dir, "pid"))
-	var log strings.Builder
-	cmd.Stdout, cmd.Stderr = &log, &log
-	if err := cmd.Start(); err != nil {
-		h.t.Fatal(err)
-	}
-	h.t.Cleanup(func() {
-		_ = cmd.Process.Kill()
-		_ = cmd.Wait()
-		if h.t.Failed() {
-			h.t.Logf("miniupnpd:\n%s", log.String())
-		}
-	})
+	return h.inside.Network().Router().Start(h.t, "sh", "-c", `exec "$0" "$@" 2>&1`, daemon, "-d", "-f", config, "-P", filepath.Join(dir, "pid"))
 }
 
 // startNode starts the node at home.
@@ -318,13 +306,12 @@ func TestNoRouter(t *testing.T) {
 // doctor names, although no other node has tried the ports yet.
 func TestRefused(t *testing.T) {
 	h := newHome(t)
-	h.startDaemon("yes", "no", "deny 0-65535 0.0.0.0/0 0-65535")
-	alone := h.inside.Start(t, "sh", "-c", `exec "$0" "$@" 2>&1`, h.binary, "node", "--portmap", "--data=", "--dht=false", "--json")
-	alone.Await(patience, "a refusal", func(line string) bool {
-		return strings.Contains(line, "ports are not mapped") && strings.Contains(line, "the router refuses")
-	})
+	router := h.startDaemon("yes", "no", "deny 0-65535 0.0.0.0/0 0-65535")
+	alone := h.inside.Start(t, h.binary, "node", "--portmap", "--data=", "--dht=false", "--json")
+	alone.Await(patience, "start", func(string) bool { return true })
+	router.Await(patience, "a refusal", func(line string) bool { return strings.Contains(line, "Action not authorized") })
 	out, err := h.inside.Command(t.Context(), h.binary, "doctor", "--json", "--idle", "100ms").Output()
-	for _, code := range []string{"reach_unknown", "portmap_failed"} {
+	for _, code := range []string{"record_none", "reach_unknown", "portmap_failed"} {
 		if err != nil || !strings.Contains(string(out), `"code":"`+code+`"`) {
 			t.Errorf("doctor does not say %s: %v, %s", code, err, out)
 		}

@@ -52,7 +52,7 @@ func TestClocks(t *testing.T) {
 			defer front.Close()
 			r := run(t, doctor.Options{URL: front.URL})
 			got := slices.DeleteFunc(codes(r), func(c doctor.Code) bool { return !strings.HasPrefix(string(c), "clock") })
-			if !slices.Equal(got, c.want) {
+			if !slices.Equal(got, c.want) || names(r, doctor.SeenNone) != c.older {
 				t.Errorf("got %v, want %v", got, c.want)
 			}
 		})

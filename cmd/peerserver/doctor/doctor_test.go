@@ -67,6 +67,11 @@ func codes(r doctor.Report) (list []doctor.Code) {
 
 func has(r doctor.Report, code doctor.Code) bool { return slices.Contains(codes(r), code) }
 
+// names is has of what was skipped, too.
+func names(r doctor.Report, code doctor.Code) bool {
+	return slices.ContainsFunc(r.Findings, func(f doctor.Finding) bool { return f.Code == code })
+}
+
 // startNode serves a node that knows nobody until the test ends.
 func startNode(t *testing.T, cfg node.Config) *node.Node {
 	t.Helper()
@@ -168,6 +173,24 @@ func TestProxies(t *testing.T) {
 				next.ServeHTTP(w, q)
 			})
 		}, doctor.WSPath},
+		{"one that breaks down", node.Config{TrustedProxies: loopback}, func(next http.Handler) http.Handler {
+			return http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) {
+				if q.Header.Get("Upgrade") != "" {
+					http.Error(w, "an error", http.StatusInternalServerError)
+					return
+				}
+				next.ServeHTTP(w, q)
+			})
+		}, doctor.WSFailed},
+		{"one that lets no peer in", node.Config{TrustedProxies: loopback}, func(next http.Handler) http.Handler {
+			return http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) {
+				if q.URL.Path == "/v1" {
+					http.NotFound(w, q)
+					return
+				}
+				next.ServeHTTP(w, q)
+			})
+		}, doctor.LoginFailed},
 		{"one whose node is gone", node.Config{}, func(http.Handler) http.Handler {
 			return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "bad gateway", http.StatusBadGateway) })
 		}, doctor.ProxyNoNode},
@@ -301,7 +324,7 @@ func TestTokenStays(t *testing.T) {
 		t.Errorf("it was asked for %s", <-heard)
 	}
 	n := startNode(t, node.Config{Tokens: []string{token}})
-	if r := run(t, doctor.Options{URL: "http://" + n.Addr().String()}); !r.OK || has(r, doctor.WSUpgrade) {
+	if r := run(t, doctor.Options{URL: "http://" + n.Addr().String()}); !r.OK || has(r, doctor.WSUpgrade) || !names(r, doctor.NodeDenied) {
 		t.Errorf("a private node without the token: %v", codes(r))
 	}
 	r = run(t, doctor.Options{URL: "ws://" + n.Addr().String() + "/?token=" + token})

@@ -135,17 +135,18 @@ func (v *visit) read() (*protocol.ToPeer, error) {
 	return m, proto.Unmarshal(b, m)
 }
 
-// isDenied says whether a private node refuses who has no token.
-func isDenied(err error) bool {
+// isDenied says whether a private node refuses who has no token. One that shows
+// its totals is not private, and has another reason.
+func (s *subject) isDenied(err error) bool {
 	refused, ok := errors.AsType[*protocol.Error](err)
-	return ok && refused.Code == protocol.CodeDenied
+	return ok && refused.Code == protocol.CodeDenied && s.stats == nil
 }
 
 // checkLogin says whether peers can log in.
 func (s *subject) checkLogin(context.Context) []Finding {
 	m, err := s.login()
 	switch {
-	case isDenied(err):
+	case s.isDenied(err):
 		return one(bad(NodeDenied, "A peer without a token cannot log in."))
 	case errors.Is(err, errNoDoor):
 		return one(bad(LoginOff, "The node has no door for peers of its own SDK."))

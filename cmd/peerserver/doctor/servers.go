@@ -25,7 +25,7 @@ func (s *subject) servers(ctx context.Context) (list []server, err error) {
 	var all []told
 	m, err := s.login()
 	switch {
-	case isDenied(err):
+	case s.isDenied(err):
 		return nil, err
 	case err == nil:
 		for _, one := range m.ice.GetServers() {
@@ -89,8 +89,8 @@ func (u *server) over() string {
 }
 
 // unknown is the finding where the node does not say which servers it has.
-func unknown(err error) []Finding {
-	if isDenied(err) {
+func (s *subject) unknown(err error) []Finding {
+	if s.isDenied(err) {
 		return one(bad(NodeDenied, "Who has no token is not told of servers."))
 	}
 	return one(bad(NodeOther, "The node does not say which servers it has: %s.", why(err)))

@@ -54,7 +54,7 @@ func (s *subject) askSTUN(ctx context.Context) (*heard, error) {
 func (s *subject) checkSTUN(context.Context) (found []Finding) {
 	h, err := s.stun()
 	if err != nil {
-		return unknown(err)
+		return s.unknown(err)
 	}
 	if s.isBlocked() {
 		return one(bad(UDPUnknown, "No STUN server answers this machine, of %d on different nodes: nothing is known of their ports.", len(h.replies)))

@@ -31,7 +31,10 @@ const (
 func (s *subject) checkTURN(ctx context.Context) (found []Finding) {
 	servers, err := s.servers(ctx)
 	if err != nil {
-		return unknown(err)
+		return s.unknown(err)
+	}
+	if _, err := s.login(); err != nil {
+		return one(bad(NotTried, "TURN is not tried: only who logs in is given credentials."))
 	}
 	servers = slices.DeleteFunc(servers, func(u server) bool { return u.scheme == "stun" || u.user == "" })
 	if !slices.ContainsFunc(servers, func(u server) bool { return u.own }) {
