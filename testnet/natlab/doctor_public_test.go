@@ -17,17 +17,13 @@ import (
 	"github.com/peerservers/peerserver/testnet/natlab"
 )
 
-// TestDoctorOfPublicNodes is what is wrong only at an address of the internet, and
-// cannot be seen on loopback: what plain http gives beside https, and a node at
-// home, with its ports forwarded by hand, that relays from its address there. For
-// the node that is linked to it that is a warning, as is that it is no longer
-// reached.
-func TestDoctorOfPublicNodes(t *testing.T) {
-	if testing.Short() {
-		t.Skip("-short: real processes")
-	}
-	lab := natlab.Start(t, natlab.Config{})
-	binary, ca := buildNode(t), certs.New(t)
+// examinePublic is a part of TestDoctor: what is wrong only at an address of the
+// internet, and cannot be seen on loopback. That is what plain http gives beside
+// https, and a node at home, with its ports forwarded by hand, that relays from its
+// address there. For the node that is linked to it that is a warning, as is that it
+// is no longer reached.
+func examinePublic(t *testing.T, binary string) {
+	lab, ca := natlab.Start(t, natlab.Config{}), certs.New(t)
 	server, inside, from := lab.Server("server"), lab.Home("inside", natlab.PortRestricted), lab.Home("from", natlab.PortRestricted)
 	forward(t, inside)
 	outside := inside.Network().Router().Addr().String()

@@ -150,7 +150,7 @@ func TestDoctor(t *testing.T) {
 		{
 			name: "a healthy node, from where UDP is blocked", kind: natlab.UDPBlocked,
 			warned: []string{"tls_none", "udp_blocked"},
-			says:   []string{"TURN over TCP at port 3478 relays between two peers."},
+			says:   []string{"TURN over TCP at port 3478 relays between two peers.", "nothing is known of their ports"},
 		},
 		{
 			name: "no UDP comes in", kind: natlab.PortRestricted,
@@ -206,6 +206,10 @@ func TestDoctor(t *testing.T) {
 			d.log(t)
 		})
 	}
+	t.Run("public nodes", func(t *testing.T) {
+		t.Parallel()
+		examinePublic(t, binary)
+	})
 }
 
 // settled looks again until what is new about the nodes has passed: their records
