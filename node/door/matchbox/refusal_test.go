@@ -62,6 +62,7 @@ func TestTooLarge(t *testing.T) {
 }
 
 func TestRoomIsFull(t *testing.T) {
+	t.Parallel()
 	s := start(t, door.Config{AllowPrivate: true}, relay.Config{}, 0)
 	for _, room := range []string{"crowd", "crowd?next=0"} {
 		for range matchbox.MaxRoom {
@@ -107,6 +108,7 @@ func refused(t *testing.T, url, room string) *websocket.CloseError {
 
 // An address that sends many clients meets a quota.
 func TestTooManyClients(t *testing.T) {
+	t.Parallel()
 	for name, quota := range map[string]door.Quota{
 		"joins":   {AddressMessages: 1, AddressMessageBurst: 1000},
 		"members": {AddressMembers: 10, AddressMessages: -1},
@@ -137,6 +139,7 @@ func TestTooManyClients(t *testing.T) {
 // A room that is not listed on a private node is refused, as a group as well, and
 // so is one that a node has no room for.
 func TestRefusedByTheRelay(t *testing.T) {
+	t.Parallel()
 	ours := protocol.App(matchbox.Name, []byte("ours"), nil)
 	s := start(t, door.Config{}, relay.Config{Allows: func(app protocol.AppID) bool { return app == ours }, MaxMembers: 1}, 0)
 	for _, room := range []string{"theirs", "theirs?next=2"} {
@@ -153,6 +156,7 @@ func TestRefusedByTheRelay(t *testing.T) {
 }
 
 func TestNoPlace(t *testing.T) {
+	t.Parallel()
 	s := start(t, door.Config{}, relay.Config{}, 1)
 	a := enters(t, s.url, "chess")
 	if e := refused(t, s.url, "chess"); e.Code != protocol.CloseTryAgainLater || !strings.Contains(e.Text, "use another node") {

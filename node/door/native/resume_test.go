@@ -242,6 +242,7 @@ func TestKeepsSoMuch(t *testing.T) {
 	t.Parallel()
 	for name, size := range map[string]int{"messages": 1, "bytes": 40 << 10} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			net := testnet.Start(t, 1)
 			a := enters(t, net.URL(0), 1, chess)
 			c := enters(t, net.URL(0), 2, chess)

@@ -246,6 +246,7 @@ func TestKeysThatAreNotServed(t *testing.T) {
 
 // The node's token may be a client's token or its key; who has none is told so.
 func TestPrivateNode(t *testing.T) {
+	t.Parallel()
 	const token = "0123456789abcdef"
 	n := testnet.Start(t, 1)
 	p := openAt(t, n, 0, peerjs.Config{}, door.Config{AllowPrivate: true, Tokens: []string{token}})

@@ -70,6 +70,7 @@ func TestLastNameCounts(t *testing.T) {
 }
 
 func TestRoomIsFull(t *testing.T) {
+	t.Parallel()
 	s := start(t, door.Config{AllowPrivate: true}, relay.Config{}, 0)
 	for range rxdb.MaxRoom {
 		c := enters(t, s.url, "crowd!")
@@ -91,6 +92,7 @@ func TestRoomIsFull(t *testing.T) {
 
 // A client that joins one room after the other meets a quota.
 func TestTooManyRooms(t *testing.T) {
+	t.Parallel()
 	for name, quota := range map[string]door.Quota{"joins": {}, "members": {Members: 50, Messages: -1, AddressMessages: -1}} {
 		s := start(t, door.Config{Quota: quota}, relay.Config{}, 0)
 		a, b := enters(t, s.url, "heroes"), enters(t, s.url, "heroes")
@@ -124,6 +126,7 @@ func TestTooManyMessages(t *testing.T) {
 // A room that is not listed on a private node is refused, and so is one that a
 // node has no room for.
 func TestRefusedByTheRelay(t *testing.T) {
+	t.Parallel()
 	ours := protocol.App(rxdb.Name, []byte("our room"), nil)
 	s := start(t, door.Config{}, relay.Config{Allows: func(app protocol.AppID) bool { return app == ours }, MaxMembers: 1}, 0)
 	c := dial(t, s.url)
@@ -140,6 +143,7 @@ func TestRefusedByTheRelay(t *testing.T) {
 }
 
 func TestNoPlace(t *testing.T) {
+	t.Parallel()
 	s := start(t, door.Config{}, relay.Config{}, 1)
 	a := dial(t, s.url)
 	ws, _, err := websocket.DefaultDialer.Dial(s.url+rxdb.Path, nil)

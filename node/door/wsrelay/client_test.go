@@ -161,9 +161,11 @@ func (c *client) times(text string) int {
 	return n
 }
 
-// only checks that nothing came but these, in order.
+// only waits for these and checks that nothing else came, in order. What others
+// have sent may come after a pong.
 func (c *client) only(want ...string) {
 	c.t.Helper()
+	c.await(fmt.Sprintf("%d messages", len(want)), func() bool { return len(c.log) >= len(want) })
 	c.ping()
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -59,6 +59,7 @@ func TestTopicAsItWasWritten(t *testing.T) {
 // A client that subscribes to 10,000 topics is closed and told why, and costs
 // others nothing.
 func TestTooManyTopics(t *testing.T) {
+	t.Parallel()
 	s := start(t, door.Config{Quota: door.Quota{MessageBurst: 20_000}}, relay.Config{}, 0)
 	other := enters(t, s.url+path, "room")
 	c := dial(t, s.url+path)
@@ -79,6 +80,7 @@ func TestTooManyTopics(t *testing.T) {
 // A client may have 64 topics at a time that nobody here is subscribed to; what
 // it publishes to more reaches nobody, and whoever goes on is closed.
 func TestTooManyTopicsPublishedTo(t *testing.T) {
+	t.Parallel()
 	s := start(t, door.Config{Quota: door.Quota{MessageBurst: 20_000}}, relay.Config{}, 0)
 	other := enters(t, s.url+path, "room")
 	c := dial(t, s.url+path)
@@ -101,6 +103,7 @@ func TestTooManyTopicsPublishedTo(t *testing.T) {
 }
 
 func TestTooLarge(t *testing.T) {
+	t.Parallel()
 	s := start(t, door.Config{}, relay.Config{}, 0)
 	most := `"` + strings.Repeat("x", protocol.MaxPayload-2) + `"`
 	other := enters(t, s.url+path, "room")
@@ -116,6 +119,7 @@ func TestTooLarge(t *testing.T) {
 		"topic":   {message("subscribe", strings.Repeat("x", 513)), websocket.ClosePolicyViolation, "512 bytes"},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			c := enters(t, s.url+path, strings.Repeat("x", 512))
 			c.send(test.send)
 			c.closes(test.code, test.reason)
@@ -148,6 +152,7 @@ func TestSlowReader(t *testing.T) {
 }
 
 func TestPlacesAndListedTopics(t *testing.T) {
+	t.Parallel()
 	allowed := protocol.App(wsrelay.Name, []byte("room"), nil)
 	s := start(t, door.Config{}, relay.Config{Allows: func(app protocol.AppID) bool { return app == allowed }}, 2)
 	var two []*client
