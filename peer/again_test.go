@@ -9,6 +9,7 @@ import (
 
 // TestLeaveAndComeBack: an app that everybody has left is joined again.
 func TestLeaveAndComeBack(t *testing.T) {
+	t.Parallel()
 	nodes := testnet.Start(t, 2)
 	for _, pause := range []time.Duration{0, 0, time.Second, 0} {
 		time.Sleep(pause)

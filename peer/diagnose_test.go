@@ -54,6 +54,7 @@ func serversOf(urls ...string) []webrtc.ICEServer {
 // TestDiagnoseNAT: what two servers see of one socket says what kind of NAT there
 // is.
 func TestDiagnoseNAT(t *testing.T) {
+	t.Parallel()
 	for name, c := range map[string]struct {
 		nat      vnet.NATType
 		only     bool // one server

@@ -154,6 +154,7 @@ func impostor(t *testing.T, id []byte, key ed25519.PrivateKey, says ...*protocol
 // TestNodeThatTalksNonsense: none of it is believed, and a node that lets in
 // only to close is not joined on again and again.
 func TestNodeThatTalksNonsense(t *testing.T) {
+	t.Parallel()
 	other := lone(t, "other")
 	p, err := other.presence()
 	if err != nil {

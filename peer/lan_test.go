@@ -26,6 +26,7 @@ func host(ether *lantest.Ether, n int) lan.Network {
 // TestLANWithoutNode: members meet with no node at all. Who is in another app
 // stays apart, and the app is in no datagram.
 func TestLANWithoutNode(t *testing.T) {
+	t.Parallel()
 	var ether lantest.Ether
 	alice := join(t, "alice", Options{LAN: true, network: host(&ether, 1)})
 	bob := join(t, "bob", Options{LAN: true, network: host(&ether, 2)})
@@ -108,6 +109,7 @@ func TestLANAndNode(t *testing.T) {
 // TestLANStreamBreaks: signals have a way again soon, and the connection knows
 // nothing of it.
 func TestLANStreamBreaks(t *testing.T) {
+	t.Parallel()
 	var ether lantest.Ether
 	alice := join(t, "alice", Options{LAN: true, network: host(&ether, 1)})
 	bob := join(t, "bob", Options{LAN: true, network: host(&ether, 2)})
@@ -137,6 +139,7 @@ func TestLANStreamBreaks(t *testing.T) {
 // TestLANStrangers: connections of those who say nothing, are not of the app or
 // show somebody else are bounded and ended, and members meet all the same.
 func TestLANStrangers(t *testing.T) {
+	t.Parallel()
 	var ether lantest.Ether
 	alice := join(t, "alice", Options{LAN: true, network: host(&ether, 1)})
 	at := alice.local.listener.Addr().(*net.TCPAddr).Port

@@ -163,6 +163,7 @@ func TestBothWait(t *testing.T) {
 
 // TestLostSignals: the first offer, or the first answer, is lost.
 func TestLostSignals(t *testing.T) {
+	t.Parallel()
 	for _, kind := range []protocol.EnvelopeBody_Kind{protocol.EnvelopeBody_KIND_OFFER, protocol.EnvelopeBody_KIND_ANSWER} {
 		t.Run(kind.String(), func(t *testing.T) {
 			t.Parallel()
@@ -226,6 +227,7 @@ func TestGoodbyeBeforeTheEnd(t *testing.T) {
 // goodbye over a node, and the connection may end first. If it never comes the peer
 // is lost.
 func TestGoodbyeAfterTheEnd(t *testing.T) {
+	t.Parallel()
 	for _, comes := range []bool{true, false} {
 		t.Run(strconv.FormatBool(comes), func(t *testing.T) {
 			t.Parallel()

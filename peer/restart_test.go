@@ -106,6 +106,7 @@ func (n *roaming) api() *webrtc.API {
 // The connection and its channels live on, and nothing is lost. Once with a
 // node, and once with none: then it goes over a third peer.
 func TestNetworkChanges(t *testing.T) {
+	t.Parallel()
 	for _, nodeless := range []bool{false, true} {
 		t.Run(fmt.Sprint("nodeless ", nodeless), func(t *testing.T) {
 			t.Parallel()

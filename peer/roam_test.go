@@ -30,6 +30,7 @@ func lives(t *testing.T, all ...*talks) {
 // one can notice: its node is lost with the old network, or is not, and it is the
 // one who makes offers, or is not. The connection lives on, and nothing is lost.
 func TestMoves(t *testing.T) {
+	t.Parallel()
 	for _, nat := range []struct {
 		name     string
 		from, to vnet.NATType
@@ -74,6 +75,7 @@ func TestMoves(t *testing.T) {
 // of them is another one. Both find out by the silence; once that of the node too,
 // which is one of the connection that there was, and not of another.
 func TestSilence(t *testing.T) {
+	t.Parallel()
 	for _, losesNode := range []bool{false, true} {
 		t.Run(fmt.Sprint("loses node ", losesNode), func(t *testing.T) {
 			t.Parallel()

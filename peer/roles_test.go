@@ -19,6 +19,7 @@ func isClient(pc *webrtc.PeerConnection) bool {
 // TestRestartKeepsRoles: who is the client stays it, whoever has made the first
 // offer and restarts. A browser takes no answer that turns the two round.
 func TestRestartKeepsRoles(t *testing.T) {
+	t.Parallel()
 	for _, lowerOffers := range []bool{true, false} {
 		t.Run(fmt.Sprintf("the lower one offers: %t", lowerOffers), func(t *testing.T) {
 			t.Parallel()

@@ -89,6 +89,7 @@ func TestOneIdentityTwice(t *testing.T) {
 // TestNodeKilledAfter: the channel lives on, and bob, who knew only that node,
 // is met by others through one that it had named.
 func TestNodeKilledAfter(t *testing.T) {
+	t.Parallel()
 	nodes := testnet.Start(t, 3)
 	alice := join(t, "alice", Options{Nodes: []string{nodes.URL(0)}, NoRelay: true})
 	bob := join(t, "bob", Options{Nodes: []string{nodes.URL(1)}, NoRelay: true})
@@ -179,6 +180,7 @@ func TestManyMegabytes(t *testing.T) {
 
 // TestWrongSecretNeverMeets: who has another secret, or none, is not there.
 func TestWrongSecretNeverMeets(t *testing.T) {
+	t.Parallel()
 	nodes := testnet.Start(t, 2)
 	right := []byte("sixteen bytes or")
 	alice := join(t, "alice", Options{Nodes: []string{nodes.URL(0)}, Secret: right})
@@ -238,6 +240,7 @@ func ours() []string {
 // TestProcessDies: nobody says goodbye, and the connection just ends. It is
 // over, and is not made anew.
 func TestProcessDies(t *testing.T) {
+	t.Parallel()
 	nodes := testnet.Start(t, 2)
 	alice := join(t, "alice", Options{Nodes: []string{nodes.URL(0)}, NoRelay: true})
 	bob := join(t, "bob", Options{Nodes: []string{nodes.URL(1)}, NoRelay: true})

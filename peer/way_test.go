@@ -42,6 +42,7 @@ func (s *someone) goes(path Path) Way {
 // TestNATs: what can be direct is, and all else goes over TURN, with servers that
 // only the node has named; and both sides say so.
 func TestNATs(t *testing.T) {
+	t.Parallel()
 	for name, c := range map[string]struct {
 		a, b vnet.NATType
 		want Path
@@ -177,6 +178,7 @@ func TestUDPBeforeTCP(t *testing.T) {
 
 // TestReasons: without any way but nodes, peers say why.
 func TestReasons(t *testing.T) {
+	t.Parallel()
 	shut := new(atomic.Bool)
 	at := turnServer(t, shut)
 	for name, c := range map[string]struct {
