@@ -209,11 +209,14 @@ func TestRenewed(t *testing.T) {
 		}
 		time.Sleep(restartLeast)
 		node.names(named(3600, "second of "+s.opts.Name, "turn:"+turnHost+"?transport=udp"))
-		before := fragment(s.Peers()[0].Connection().LocalDescription().SDP)
+		other := who[1-k]
+		before, theirs := s.relayedAt(), other.relayedAt()
 		s.asksNow()
+		// A description is there before the connection is known to be gone.
 		eventually(t, "it is restarted", func() bool {
-			pc := s.Peers()[0].Connection()
-			return fragment(pc.LocalDescription().SDP) != before && isConnected(pc) && isConnected(who[1-k].Peers()[0].Connection())
+			now, their := s.relayedAt(), other.relayedAt()
+			return now != 0 && now != before && their != 0 && their != theirs &&
+				isConnected(s.Peers()[0].Connection()) && isConnected(other.Peers()[0].Connection())
 		})
 		if _, seen := i.users.Load("second of " + s.opts.Name); !seen {
 			t.Errorf("the server has not seen the second user of %s", s.opts.Name)
@@ -237,4 +240,14 @@ func TestAddresses(t *testing.T) {
 	if !slices.Contains(here, at("127.0.0.1")) || !slices.IsSortedFunc(here, netip.Addr.Compare) {
 		t.Errorf("the addresses are %v", here)
 	}
+}
+
+// relayedAt is the port of this side that the only peer's connection goes over, 0
+// while there is none.
+func (s *someone) relayedAt() uint16 {
+	pair, err := s.Peers()[0].Connection().SCTP().Transport().ICETransport().GetSelectedCandidatePair()
+	if err != nil || pair == nil {
+		return 0
+	}
+	return pair.Local.Port
 }
