@@ -59,7 +59,7 @@ func TestSim(t *testing.T) {
 // refresh.
 func TestAllHoldersDie(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := startSim(t, 20) // of which 16 die at most
+		s := startSim(t, 22) // of which 16 die at most: not all that are left serve one app
 		of := s.stores[0]
 		s.kill(slices.DeleteFunc(slices.Clone(s.stores), func(st *testStore) bool {
 			return st == of || !st.holdsRecord(of) && !st.holdsAnnounce(of)
