@@ -106,7 +106,7 @@ func TestOutsideInRecord(t *testing.T) {
 func TestTrySTUN(t *testing.T) {
 	n := runNode(t, Config{Listen: "127.0.0.1:0", NoDHT: true, AllowPrivate: true, STUN: "127.0.0.1:0"})
 	at := netip.MustParseAddrPort(n.iceSockets.packets.LocalAddr().String())
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
 	if !trySTUN(ctx, at) {
 		t.Error("a STUN server is not reached")

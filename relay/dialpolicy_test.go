@@ -166,7 +166,7 @@ func TestDialPolicyRebinding(t *testing.T) {
 	if looked, err := resolver.LookupNetIP(context.Background(), "ip4", url.Host); err != nil || !protocol.Public(looked[0]) {
 		t.Fatalf("the bait is %v, %v", looked, err)
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	if _, err := NewDialer(DialPolicy{Resolver: resolver}).Dial(ctx, url); code(err) != protocol.CodeRefused {
 		t.Errorf("dial: %v, want refused", err)
@@ -179,7 +179,7 @@ func TestDialPolicyRebinding(t *testing.T) {
 		t.Errorf("dial with AllowPrivate: %v", err)
 	}
 	for start := time.Now(); count() == 0; time.Sleep(time.Millisecond) {
-		if time.Since(start) > 5*time.Second {
+		if time.Since(start) > patience {
 			t.Fatal("the name server or the listener does not work: this test proves nothing")
 		}
 	}

@@ -421,7 +421,7 @@ func TestDialAt(t *testing.T) {
 		{"node.example", next, protocol.CodeRefused},
 	} {
 		url := protocol.LinkURL{Host: tt.host, Port: node.url.Port}
-		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), patience)
 		c, err := d.DialAt(ctx, url, tt.at)
 		cancel()
 		if code(err) != tt.want || (err == nil) != (tt.want == protocol.CodeOK) {
