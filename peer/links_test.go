@@ -79,10 +79,12 @@ func saysLinked(p *Peer) (list []string) {
 func TestSharedPeerIsEnough(t *testing.T) {
 	t.Parallel()
 	nodes := testnet.StartWith(t, testnet.Options{Nodes: 2, Islands: true})
-	alice := join(t, "alice", Options{Nodes: []string{nodes.URL(0)}})
-	bob := join(t, "bob", Options{Nodes: []string{nodes.URL(1)}})
-	carol := join(t, "carol", Options{Nodes: []string{nodes.URL(0)}})
+	// Over nodes it would end with them.
+	alice := join(t, "alice", Options{Nodes: []string{nodes.URL(0)}, NoRelay: true})
+	bob := join(t, "bob", Options{Nodes: []string{nodes.URL(1)}, NoRelay: true})
+	carol := join(t, "carol", Options{Nodes: []string{nodes.URL(0)}, NoRelay: true})
 	carol.sees("+alice")
+	alice.sees("+carol")
 	carol.knows(nodes.URL(1))
 	nodes.Kill(0)
 	alice.sees("+bob")
