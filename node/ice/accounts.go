@@ -76,6 +76,8 @@ func (a *accounts) acquire(peer client, address netip.Addr, now time.Time) (*lea
 	switch q := &a.quota; {
 	case a.total >= q.Allocations:
 		return nil, overAll
+	case acc.meter.spent(now) || foreign && acc.issuer.meter.spent(now) || a.all.spent(now):
+		return nil, overDay // it would relay nothing, and the client would not look for another
 	case foreign && (acc.issuer.allocations >= share(q.Allocations, shareOfIssuer) || a.others >= share(q.Allocations, shareOfOthers)):
 		return nil, overIssuer
 	case q.PeerAllocations > 0 && acc.allocations >= q.PeerAllocations:

@@ -26,6 +26,8 @@ func (b *bucket) take(now time.Time, n, rate int64, burst time.Duration) bool {
 	return true
 }
 
+const packet = 1500 // bytes that one has at most on most networks
+
 // meter bounds bytes, by the second and by the day.
 type meter struct {
 	rate, perDay int64 // none: no bound
@@ -49,6 +51,11 @@ func (m *meter) take(now time.Time, n int) reason {
 	}
 	m.used += int64(n)
 	return fine
+}
+
+// spent says whether the bytes of the day are used up, but for less than a packet.
+func (m *meter) spent(now time.Time) bool {
+	return m.perDay > 0 && m.today(now)+packet > m.perDay
 }
 
 // today is what was used since midnight.

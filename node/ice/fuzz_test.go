@@ -71,7 +71,7 @@ func (m *memory) put(b []byte) []byte {
 func quiet(packets ...net.PacketConn) Config {
 	return Config{
 		Secret: make([]byte, 32), Node: protocol.NodeID{1}, Packets: packets, TURN: true, Log: slog.New(slog.DiscardHandler),
-		Quota: Quota{NodeDay: 1, Requests: -1, PeerNew: -1},
+		Quota: Quota{NodeRate: 1, Requests: -1, PeerNew: -1},
 	}
 }
 

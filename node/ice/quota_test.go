@@ -124,6 +124,9 @@ func TestByteQuotas(t *testing.T) {
 			if c.why == overRate && r.lease.spend(now.Add(time.Second), 1000) != fine {
 				t.Error("nothing passes a second later")
 			}
+			if _, why := sc.accounts.acquire(r.peer, netip.Addr{}, now.Add(22*time.Hour)); c.why == overDay && why != overDay {
+				t.Errorf("an allocation that would relay nothing: %v", why)
+			}
 			if c.why == overDay && (r.lease.spend(now.Add(22*time.Hour), 1000) != overDay || r.lease.spend(now.Add(24*time.Hour), 1000) != fine) {
 				t.Error("a day is not until midnight")
 			}

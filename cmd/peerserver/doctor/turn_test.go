@@ -46,7 +46,8 @@ func TestTURNFull(t *testing.T) {
 	}{
 		{"allocations", node.Config{}, true, "no room (486)"},
 		{"ports", node.Config{TURNPorts: "50500-50500"}, false, "no room (508)"},
-		{"the bytes of a day", node.Config{TURNDay: 1}, false, "relays no more"},
+		{"the bytes of a day", node.Config{TURNDay: 1}, false, "no room (486)"},
+		{"the bytes of a second", node.Config{TURNRate: 1}, false, "relays no more"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
