@@ -92,7 +92,7 @@ func StartWith(t TB, o Options) *Net {
 		n.run(i, l, packets[i])
 	}
 	if !o.Islands && o.JoinWait == 0 {
-		n.AwaitLinks(o.Nodes * min(o.Nodes-1, protocol.MeshLinks))
+		n.AwaitLinks(min(o.Nodes-1, protocol.MeshLinks))
 	}
 	return n
 }
@@ -263,26 +263,18 @@ func (n *Net) Restart(i int) {
 	n.run(i, l, p)
 }
 
-// AwaitLinks waits until the nodes have at least so many links in all, counted
-// at both ends.
+// AwaitLinks waits until each of the nodes has at least so many links.
 func (n *Net) AwaitLinks(want int) {
 	n.t.Helper()
 	deadline := time.Now().Add(readyWithin)
-	for {
-		have := 0
-		for _, m := range n.nodes {
-			if m.end != nil {
-				have += m.node.Relay().Stats().Links
+	for i, m := range n.nodes {
+		for m.end != nil && m.node.Relay().Stats().Links < want {
+			if time.Now().After(deadline) {
+				n.t.Fatalf("testnet: node %d has %d links after %v, want %d", i, m.node.Relay().Stats().Links, readyWithin, want)
+				return
 			}
+			time.Sleep(10 * time.Millisecond)
 		}
-		if have >= want {
-			return
-		}
-		if time.Now().After(deadline) {
-			n.t.Fatalf("testnet: %d links after %v, want %d", have, readyWithin, want)
-			return
-		}
-		time.Sleep(10 * time.Millisecond)
 	}
 }
 

@@ -44,6 +44,8 @@ type Conn struct {
 	own    bool     // slot is ours to close, not the connection's
 	opcode byte
 
+	forgets uint16 // messages that are still read, to no effect, by one who was told that they are too many; owned by the reader
+
 	members atomic.Int32 // here, where it takes no room of its own: there are many Conns
 
 	last atomic.Int64 // when the client was last heard, unix ns

@@ -11,6 +11,8 @@ import (
 	"github.com/peerservers/peerserver/protocol"
 )
 
+const maxForgotten = 10_000 // messages
+
 // serve is the goroutine of a client that net/http made known.
 func (c *Conn) serve() {
 	defer c.host.readers.Done()
@@ -93,9 +95,13 @@ func (c *Conn) step(f *frames) bool {
 	now := time.Now().UnixNano()
 	c.last.Store(now)
 	switch {
-	case !c.countMessage(now):
+	case c.forgets > 0:
+		c.forgets--
 		freeRead(buf)
-		return c.tooFast()
+		return c.forgets > 0
+	case !c.countMessage(now):
+		c.tooFast()
+		c.forgets = maxForgotten
 	case n > maxMessage:
 		c.host.totals.refusedMessages.Add(1)
 		c.sess.Refuse(protocol.CodeTooLarge)
@@ -160,18 +166,19 @@ func freeRead(b *buffer) {
 // failed ends the reading: the client has gone, broke the protocol, or sends
 // too many bytes.
 func (c *Conn) failed(err error) bool {
-	if errors.Is(err, errTooFast) {
-		return c.tooFast()
+	if errors.Is(err, errTooFast) && c.forgets == 0 {
+		c.tooFast()
 	}
 	return false
 }
 
-// tooFast tells the client that it is over its quota, and ends the reading.
-func (c *Conn) tooFast() bool {
+// tooFast tells the client that it is over its quota. What it sends before it
+// reads that is read and forgotten, up to a bound: a socket that is closed before
+// all is read takes its last words with it.
+func (c *Conn) tooFast() {
 	c.host.totals.refusedMessages.Add(1)
 	c.sess.Refuse(protocol.CodeRate)
 	c.Close(protocol.CloseTryAgainLater, "too many messages")
-	return false
 }
 
 func (c *Conn) onPong() { c.last.Store(time.Now().UnixNano()) }
