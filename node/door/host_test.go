@@ -527,6 +527,34 @@ func TestMessageRate(t *testing.T) {
 	})
 }
 
+// Who sends on after too many messages reads why it is closed; what it sent has no
+// effect, and there is an end of it.
+func TestMoreThanTooMany(t *testing.T) {
+	overAll(t, Config{Quota: Quota{Messages: 1, MessageBurst: 400}}, func(t *testing.T, s *scene) {
+		for range 20 {
+			ws := s.dial()
+			written := make(chan struct{})
+			go func() {
+				defer close(written)
+				for range 5000 {
+					if ws.WriteMessage(websocket.TextMessage, []byte("x")) != nil {
+						return
+					}
+				}
+			}()
+			closedWith(t, ws, protocol.CloseTryAgainLater)
+			<-written
+		}
+		ws := s.dial()
+		for range 2 * maxForgotten {
+			if ws.WriteMessage(websocket.TextMessage, []byte("x")) != nil {
+				break
+			}
+		}
+		eventually(t, func() bool { return s.host.Stats().Clients == 0 }, "the client is still there")
+	})
+}
+
 func TestByteRate(t *testing.T) {
 	overAll(t, Config{Quota: Quota{Bytes: 1, ByteBurst: 50_000}}, func(t *testing.T, s *scene) {
 		ws := s.dial()
