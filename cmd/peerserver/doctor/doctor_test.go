@@ -144,57 +144,46 @@ func published(t *testing.T, base string) {
 	}
 }
 
+// failing is a proxy that answers some requests by itself.
+func failing(status int, some func(*http.Request) bool) func(http.Handler) http.Handler {
+	return func(next http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) {
+			if some(q) {
+				http.Error(w, http.StatusText(status), status)
+				return
+			}
+			next.ServeHTTP(w, q)
+		})
+	}
+}
+
 // TestProxies puts something between doctor and a node, as operators do by
 // mistake.
 func TestProxies(t *testing.T) {
 	t.Parallel()
-	loopback := []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
+	trusted := node.Config{TrustedProxies: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}}
+	always := func(*http.Request) bool { return true }
+	path := func(p string) func(*http.Request) bool { return func(q *http.Request) bool { return q.URL.Path == p } }
 	for _, c := range []struct {
 		name    string
 		cfg     node.Config
 		between func(next http.Handler) http.Handler
 		want    doctor.Code // "": nothing is wrong
 	}{
-		{"a good one", node.Config{TrustedProxies: loopback}, func(next http.Handler) http.Handler { return next }, ""},
+		{"a good one", trusted, func(next http.Handler) http.Handler { return next }, ""},
 		{"one that is not trusted", node.Config{}, func(next http.Handler) http.Handler { return next }, doctor.ProxyUntrusted},
-		{"one that does not forward Upgrade", node.Config{TrustedProxies: loopback}, func(next http.Handler) http.Handler {
+		{"one that does not forward Upgrade", trusted, func(next http.Handler) http.Handler {
 			return http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) {
 				q.Header.Del("Upgrade")
 				q.Header.Del("Connection")
 				next.ServeHTTP(w, q)
 			})
 		}, doctor.WSUpgrade},
-		{"one that forwards some paths only", node.Config{TrustedProxies: loopback}, func(next http.Handler) http.Handler {
-			return http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) {
-				if q.URL.Path == "/link" {
-					http.NotFound(w, q)
-					return
-				}
-				next.ServeHTTP(w, q)
-			})
-		}, doctor.WSPath},
-		{"one that breaks down", node.Config{TrustedProxies: loopback}, func(next http.Handler) http.Handler {
-			return http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) {
-				if q.Header.Get("Upgrade") != "" {
-					http.Error(w, "an error", http.StatusInternalServerError)
-					return
-				}
-				next.ServeHTTP(w, q)
-			})
-		}, doctor.WSFailed},
-		{"one that lets no peer in", node.Config{TrustedProxies: loopback}, func(next http.Handler) http.Handler {
-			return http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) {
-				if q.URL.Path == "/v1" {
-					http.NotFound(w, q)
-					return
-				}
-				next.ServeHTTP(w, q)
-			})
-		}, doctor.LoginFailed},
-		{"one whose node is gone", node.Config{}, func(http.Handler) http.Handler {
-			return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "bad gateway", http.StatusBadGateway) })
-		}, doctor.ProxyNoNode},
-		{"something else", node.Config{}, func(http.Handler) http.Handler { return http.NotFoundHandler() }, doctor.NodeOther},
+		{"one that forwards some paths only", trusted, failing(http.StatusNotFound, path("/link")), doctor.WSPath},
+		{"one that breaks down", trusted, failing(http.StatusInternalServerError, func(q *http.Request) bool { return q.Header.Get("Upgrade") != "" }), doctor.WSFailed},
+		{"one that lets no peer in", trusted, failing(http.StatusNotFound, path("/v1")), doctor.LoginFailed},
+		{"one whose node is gone", node.Config{}, failing(http.StatusBadGateway, always), doctor.ProxyNoNode},
+		{"something else", node.Config{}, failing(http.StatusNotFound, always), doctor.NodeOther},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
